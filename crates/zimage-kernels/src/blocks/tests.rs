@@ -1,0 +1,96 @@
+use super::*;
+
+fn decode_one(format: Format, bits: u16) -> f32 {
+    let mut value = [0.0];
+    format.decode(&bits.to_le_bytes(), &mut value);
+    value[0]
+}
+
+fn encode_one(format: Format, value: f32) -> u16 {
+    let mut bytes = [0; 2];
+    format.encode(&[value], &mut bytes);
+    u16::from_le_bytes(bytes)
+}
+
+/// f16 by its definition, in f64.
+fn f16_by_definition(bits: u16) -> f64 {
+    let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
+    let exponent = i32::from((bits >> 10) & 31);
+    let fraction = f64::from(bits & 1023) / 1024.0;
+    match exponent {
+        0 => sign * fraction * 2f64.powi(-14),
+        31 if fraction == 0.0 => sign * f64::INFINITY,
+        31 => f64::NAN,
+        _ => sign * (1.0 + fraction) * 2f64.powi(exponent - 15),
+    }
+}
+
+#[test]
+fn every_f16_decodes_to_its_definition() {
+    for bits in 0..=u16::MAX {
+        let (value, expected) = (decode_one(Format::F16, bits), f16_by_definition(bits));
+        assert!(value.is_nan() && expected.is_nan() || f64::from(value) == expected, "{bits:#06x}: {value} {expected}");
+    }
+    assert!(decode_one(Format::F16, 0x8000).is_sign_negative());
+}
+
+#[test]
+fn every_16_bit_value_survives_a_round_trip() {
+    for format in [Format::F16, Format::BF16] {
+        for bits in 0..=u16::MAX {
+            let value = decode_one(format, bits);
+            let again = encode_one(format, value);
+            assert!(
+                again == bits || value.is_nan() && decode_one(format, again).is_nan(),
+                "{} {bits:#06x}",
+                format.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn values_between_two_steps_round_to_the_nearest_and_ties_to_even() {
+    for format in [Format::F16, Format::BF16] {
+        let last_finite = if format == Format::F16 { 0x7bff } else { 0x7f7f };
+        for bits in 0..last_finite {
+            let (low, high) = (f64::from(decode_one(format, bits)), f64::from(decode_one(format, bits + 1)));
+            let middle = ((low + high) / 2.0) as f32;
+            let even = if bits % 2 == 0 { bits } else { bits + 1 };
+            assert_eq!(encode_one(format, middle), even, "{} {bits:#06x}", format.name());
+            assert_eq!(encode_one(format, middle.next_down()), bits);
+            assert_eq!(encode_one(format, middle.next_up()), bits + 1);
+            assert_eq!(encode_one(format, -middle), even | 0x8000);
+        }
+    }
+}
+
+#[test]
+fn values_beyond_the_range_become_infinite() {
+    assert_eq!(encode_one(Format::F16, 65519.996), 0x7bff);
+    assert_eq!(encode_one(Format::F16, 65520.0), 0x7c00);
+    assert_eq!(encode_one(Format::F16, f32::MAX), 0x7c00);
+    assert_eq!(encode_one(Format::F16, f32::NEG_INFINITY), 0xfc00);
+    assert_eq!(encode_one(Format::BF16, f32::MAX), 0x7f80);
+    assert_eq!(encode_one(Format::F16, f32::from_bits(1)), 0);
+    assert!(decode_one(Format::F16, encode_one(Format::F16, f32::from_bits(0x7f80_0001))).is_nan());
+    assert!(decode_one(Format::BF16, encode_one(Format::BF16, f32::from_bits(0x7f80_0001))).is_nan());
+}
+
+#[test]
+fn unaligned_rows_of_any_length_decode_like_single_values() {
+    for format in [Format::F32, Format::F16, Format::BF16] {
+        for cols in 0..70 {
+            let values: Vec<f32> = (0..cols).map(|i| (i as f32 - 30.0) * 0.37).collect();
+            let mut bytes = vec![0; format.row_bytes(cols) + 1];
+            format.encode(&values, &mut bytes[1..]);
+            let mut decoded = vec![0.0; cols];
+            format.decode(&bytes[1..], &mut decoded);
+            let expected: Vec<f32> = match format {
+                Format::F32 => values,
+                _ => values.iter().map(|v| decode_one(format, encode_one(format, *v))).collect(),
+            };
+            assert_eq!(decoded, expected);
+        }
+    }
+}
