@@ -1,1 +1,29 @@
-//! stub
+//! Checkpoint files of Z-Image: what is in them, whether it is what the model needs, and how to write them.
+//!
+//! The crate reads hostile files (a checkpoint comes from the internet), so every parser here returns an [`Error`] that
+//! names the file and the tensor, and none panics. It runs no model: the only arithmetic is the conversion of floats.
+//!
+//! From the bottom up: [`container`] turns bytes into named tensors and knows no model; [`schema`] is the single source
+//! of truth for names and shapes; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
+//! audited weights; [`inspect`] says what an unknown file is.
+
+#![warn(missing_docs)]
+
+pub mod container;
+pub mod dtype;
+pub mod schema;
+
+pub mod audit;
+pub mod open;
+
+pub mod digest;
+pub mod inspect;
+
+mod error;
+
+pub use audit::Audit;
+pub use container::{Container, TensorView};
+pub use dtype::Dtype;
+pub use error::{Error, Result};
+pub use open::{Checkpoint, Weights};
+pub use schema::{Component, Role, TensorSpec, TextEncoderConfig, TransformerConfig, VaeConfig};

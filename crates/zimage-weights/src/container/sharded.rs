@@ -1,0 +1,175 @@
+//! One file, or several with an index (`*.safetensors.index.json`), behind the same interface.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Metadata, SafeTensors, TensorInfo, TensorView};
+use crate::{Error, Result};
+
+/// The tensors of one file or of all shards of an index.
+#[derive(Clone, Debug)]
+pub struct Container {
+    label: String,
+    shards: Vec<SafeTensors>,
+    /// Which shard has the tensor.
+    homes: BTreeMap<String, usize>,
+    metadata: Metadata,
+}
+
+/// How the container reads its shards: from a directory, or from files in memory.
+pub(crate) trait Shards {
+    /// Opens a file that lies beside the index, or `None` where there is none.
+    fn open(&self, name: &str) -> Result<Option<SafeTensors>>;
+}
+
+/// Shards in a directory.
+struct Directory<'a>(&'a Path);
+
+impl Shards for Directory<'_> {
+    fn open(&self, name: &str) -> Result<Option<SafeTensors>> {
+        let path = self.0.join(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        SafeTensors::open(&path).map(Some)
+    }
+}
+
+/// The index of a sharded checkpoint; `metadata.total_size` is of no use here, since every shard is measured.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl From<SafeTensors> for Container {
+    fn from(file: SafeTensors) -> Self {
+        let homes = file.iter().map(|(name, _)| (name.to_owned(), 0)).collect();
+        Self { label: file.label().to_owned(), metadata: file.metadata().clone(), shards: vec![file], homes }
+    }
+}
+
+impl Container {
+    /// Opens a `.safetensors` file, or a `.index.json` with the shards beside it.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.extension().is_none_or(|extension| extension != "json") {
+            return SafeTensors::open(path).map(Self::from);
+        }
+        let text = std::fs::read(path).map_err(Error::io("read", path))?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        Self::from_index(&path.display().to_string(), &text, &Directory(parent))
+    }
+
+    /// Opens the shards that an index names, and compares what they hold with what it says.
+    pub(crate) fn from_index(label: &str, text: &[u8], shards: &impl Shards) -> Result<Self> {
+        let index: Index =
+            serde_json::from_slice(text).map_err(|source| Error::Json { file: label.to_owned(), source })?;
+        let fail = |problems| Err(Error::Index { file: label.to_owned(), problems });
+        let files: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
+        let bad: Vec<String> = files.iter().filter(|name| !is_plain_name(name)).map(|name| bad_name(name)).collect();
+        if !bad.is_empty() {
+            return fail(bad);
+        }
+        let mut problems = Vec::new();
+        let mut opened = Vec::new();
+        for name in files {
+            match shards.open(name)? {
+                Some(file) => opened.push((name, file)),
+                None => problems.push(format!("shard {name} is missing")),
+            }
+        }
+        problems.extend(disagreements(&index, &opened));
+        if !problems.is_empty() {
+            return fail(problems);
+        }
+        Ok(Self::from_shards(label, opened.into_iter().map(|(_, file)| file).collect()))
+    }
+
+    fn from_shards(label: &str, shards: Vec<SafeTensors>) -> Self {
+        let mut homes = BTreeMap::new();
+        let mut metadata = Metadata::new();
+        for (at, shard) in shards.iter().enumerate() {
+            homes.extend(shard.iter().map(|(name, _)| (name.to_owned(), at)));
+            metadata.extend(shard.metadata().clone());
+        }
+        Self { label: label.to_owned(), shards, homes, metadata }
+    }
+
+    /// The file or index, for messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.homes.keys().map(String::as_str)
+    }
+
+    /// Names and kinds of all tensors, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.homes.iter().map(|(name, &at)| {
+            let info = self.shards[at].info(name).expect("a tensor is in its home shard: this is a bug");
+            (name.as_str(), info)
+        })
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// True where there is no tensor at all.
+    pub fn is_empty(&self) -> bool {
+        self.homes.is_empty()
+    }
+
+    /// Type and shape of a tensor.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.shards[*self.homes.get(name)?].info(name)
+    }
+
+    /// A tensor's bytes with its type and shape, or [`Error::NoTensor`].
+    pub fn tensor(&self, name: &str) -> Result<TensorView> {
+        match self.homes.get(name) {
+            Some(&at) => self.shards[at].tensor(name),
+            None => Err(Error::NoTensor { file: self.label.clone(), tensor: name.to_owned() }),
+        }
+    }
+
+    /// The free text of all headers together.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The files, in order.
+    pub fn files(&self) -> &[SafeTensors] {
+        &self.shards
+    }
+}
+
+/// What index and shards say differently.
+fn disagreements(index: &Index, opened: &[(&str, SafeTensors)]) -> Vec<String> {
+    let shard = |name: &str| opened.iter().find(|(file, _)| *file == name).map(|(_, shard)| shard);
+    let absent = index.weight_map.iter().filter_map(|(tensor, file)| match shard(file) {
+        Some(shard) if shard.info(tensor).is_none() => Some(format!("tensor {tensor} is not in {file}")),
+        _ => None,
+    });
+    let unlisted = opened.iter().flat_map(|(file, shard)| {
+        let listed = move |tensor: &str| index.weight_map.get(tensor).is_some_and(|home| home == file);
+        shard
+            .iter()
+            .filter(move |(tensor, _)| !listed(tensor))
+            .map(move |(tensor, _)| format!("tensor {tensor} of {file} is not listed for it"))
+    });
+    absent.chain(unlisted).collect()
+}
+
+/// A shard lies beside its index: a name with a separator could read any file of this machine.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}
+
+fn bad_name(name: &str) -> String {
+    format!("shard name {name:?} is not the name of a file beside the index")
+}

@@ -1,0 +1,152 @@
+//! The error of this crate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::audit::Audit;
+use crate::container::Problem;
+use crate::schema::Component;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can be wrong with the files of a checkpoint. Every message names the file, and the tensor where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried: "open", "read", "write".
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The file is something else under the name of a safetensors file.
+    #[error("{file} is not safetensors: this is {what}\nhint: {hint}")]
+    NotSafetensors {
+        /// The file.
+        file: String,
+        /// What it is instead.
+        what: &'static str,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The file claims to be safetensors and breaks its rules.
+    #[error("{file} is not a valid safetensors file: {problem}")]
+    Safetensors {
+        /// The file.
+        file: String,
+        /// The broken rule.
+        problem: Problem,
+    },
+    /// A JSON file does not parse.
+    #[error("{file} is not valid JSON: {source}")]
+    Json {
+        /// The file.
+        file: String,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// The index of a sharded checkpoint is unusable or its shards do not agree with it.
+    #[error("{file} does not describe its shards: {}", problems.join("; "))]
+    Index {
+        /// The index file.
+        file: String,
+        /// Everything that is wrong.
+        problems: Vec<String>,
+    },
+    /// A config has no such key.
+    #[error("{file}: {key} is missing")]
+    ConfigMissing {
+        /// The config file.
+        file: String,
+        /// The key.
+        key: String,
+    },
+    /// A config asks for something that is wrong or that this program does not do.
+    #[error("{file}: {key} is {found}, expected {expected}")]
+    Config {
+        /// The config file.
+        file: String,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What this program can use.
+        expected: String,
+    },
+    /// Files of a checkpoint are not there.
+    #[error("{label} is not a complete checkpoint, missing: {}", missing.join(", "))]
+    MissingFiles {
+        /// The checkpoint.
+        label: String,
+        /// Every missing file, relative to the checkpoint.
+        missing: Vec<String>,
+    },
+    /// The path holds something that this program cannot run.
+    #[error("{label} cannot be opened: {what}\nhint: {hint}")]
+    NotACheckpoint {
+        /// The path.
+        label: String,
+        /// What it is: "this is a FluxPipeline checkpoint, not Z-Image".
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// Names or shapes are not those of the model.
+    #[error("{label}: the {component} does not fit its config: {audit}")]
+    Audit {
+        /// The checkpoint.
+        label: String,
+        /// Which part of it.
+        component: Component,
+        /// All missing, unknown and misshapen tensors.
+        audit: Box<Audit>,
+    },
+    /// Weights are stored in an element type that the kernels cannot read.
+    #[error(
+        "{label}: {count} tensors of the {component} are stored as {dtype} ({tensor} is the first), \
+         expected F32, BF16 or F16"
+    )]
+    UnsupportedFormat {
+        /// The checkpoint.
+        label: String,
+        /// Which part of it.
+        component: Component,
+        /// The element type.
+        dtype: crate::Dtype,
+        /// How many tensors have it.
+        count: usize,
+        /// The first of them.
+        tensor: String,
+    },
+    /// There is no tensor of this name.
+    #[error("{file} has no tensor {tensor}")]
+    NoTensor {
+        /// The file or checkpoint.
+        file: String,
+        /// The name asked for.
+        tensor: String,
+    },
+    /// A tensor to be written is not what was announced.
+    #[error("cannot write {tensor} to {file}: {problem}")]
+    WriteTensor {
+        /// The file being written.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Wraps an error of the operating system with the path it is about; made for `map_err`.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { action, path, source }
+    }
+}
