@@ -39,9 +39,9 @@ def randn(seed: int, *shape: int) -> torch.Tensor:
 
 
 def raw(seed: int, count: int) -> list[int]:
-    # A range below 2^32 takes one 32-bit output modulo the range; only the output 2^32-1 itself would come out as 0.
-    values = torch.empty(count, dtype=torch.int64).random_(0, 2**32 - 1, generator=generator(seed))
-    return values.tolist()
+    # Over the full range of int64 one value is two 32-bit outputs as they come, the first one above the second.
+    values = torch.empty(count // 2, dtype=torch.int64).random_(-(2**63), None, generator=generator(seed))
+    return [half for value in values.tolist() for half in ((value >> 32) & 0xFFFFFFFF, value & 0xFFFFFFFF)]
 
 
 def successive(sizes: tuple[int, ...]) -> dict:
