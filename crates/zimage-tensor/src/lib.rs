@@ -1,1 +1,22 @@
-//! stub
+//! Tensors, and the closed list of operations that Z-Image is made of, on every backend.
+//!
+//! Model code sees [`Tensor`], [`Weight`], [`Linear`] and the functions of [`ops`]; it cannot see a device, and so it
+//! cannot branch on one. A backend is one implementation of the list; `conformance` checks each of them against the
+//! naive one.
+
+mod backend;
+#[cfg(test)]
+mod conformance;
+mod device;
+mod error;
+mod linear;
+pub mod ops;
+mod tensor;
+mod threads;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use linear::{Linear, Weight};
+pub use ops::Mask;
+pub use tensor::Tensor;
+pub use zimage_kernels::blocks::Format;

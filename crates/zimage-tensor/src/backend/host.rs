@@ -1,0 +1,64 @@
+//! What the two host backends share: the operations that only move values.
+
+/// Rows of `a`, then rows of `b`.
+pub fn concat(a: &[f32], b: &[f32]) -> Vec<f32> {
+    let mut out = Vec::with_capacity(a.len() + b.len());
+    out.extend_from_slice(a);
+    out.extend_from_slice(b);
+    out
+}
+
+/// `x`, then `count` copies of `token`.
+pub fn append_token(x: &[f32], token: &[f32], count: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(x.len() + count * token.len());
+    out.extend_from_slice(x);
+    (0..count).for_each(|_| out.extend_from_slice(token));
+    out
+}
+
+/// Decoded rows of a table.
+pub fn embedding(table: &crate::Weight, ids: &[u32]) -> Vec<f32> {
+    let row_bytes = table.format.row_bytes(table.cols);
+    let mut out = vec![0.0; ids.len() * table.cols];
+    for (row, &id) in out.chunks_exact_mut(table.cols).zip(ids) {
+        let start = id as usize * row_bytes;
+        table.format.decode(&table.bytes[start..start + row_bytes], row);
+    }
+    out
+}
+
+/// The methods of `Backend` that are the same on every host backend.
+macro_rules! host_methods {
+    () => {
+        fn host<'t>(&self, tensor: &'t crate::Tensor) -> &'t Vec<f32> {
+            let crate::tensor::Storage::Host(data) = &tensor.storage;
+            data
+        }
+        fn host_mut<'t>(&self, tensor: &'t mut crate::Tensor) -> &'t mut Vec<f32> {
+            let crate::tensor::Storage::Host(data) = &mut tensor.storage;
+            data
+        }
+        fn storage(buffer: Vec<f32>) -> crate::tensor::Storage {
+            crate::tensor::Storage::Host(buffer)
+        }
+        fn embedding(&self, table: &crate::Weight, ids: &[u32]) -> Vec<f32> {
+            crate::backend::host::embedding(table, ids)
+        }
+        fn tanh(&self, x: &mut Vec<f32>) {
+            x.iter_mut().for_each(|v| *v = v.tanh());
+        }
+        fn one_plus(&self, x: &mut Vec<f32>) {
+            x.iter_mut().for_each(|v| *v += 1.0);
+        }
+        fn concat_rows(&self, a: &Vec<f32>, b: &Vec<f32>) -> Vec<f32> {
+            crate::backend::host::concat(a, b)
+        }
+        fn slice(&self, x: &Vec<f32>, start: usize, end: usize) -> Vec<f32> {
+            x[start..end].to_vec()
+        }
+        fn append_token(&self, x: &Vec<f32>, token: &Vec<f32>, count: usize) -> Vec<f32> {
+            crate::backend::host::append_token(x, token, count)
+        }
+    };
+}
+pub(crate) use host_methods;

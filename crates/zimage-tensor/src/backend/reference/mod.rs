@@ -1,0 +1,151 @@
+//! The naive kernels behind the same list, on one thread and in one piece: the oracle.
+
+use super::host::host_methods;
+use super::{Attention, Backend, Conv};
+use crate::{Mask, Weight};
+use zimage_kernels::tile::{MatrixRef, tiles};
+use zimage_kernels::{
+    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, layout, linear, resize, rms_norm, rope,
+};
+
+const NAIVE: Level = Level::Naive;
+
+/// The reference backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference;
+
+impl Backend for Reference {
+    type Buffer = Vec<f32>;
+    host_methods!();
+
+    fn linear(&self, x: &Vec<f32>, weight: &Weight, bias: Option<&Vec<f32>>) -> Vec<f32> {
+        let rows = x.len() / weight.cols;
+        let mut out = vec![0.0; rows * weight.rows];
+        for mut tile in tiles(&mut out, rows, weight.rows, rows, weight.rows) {
+            let a = MatrixRef::new(x, rows, weight.cols, weight.cols);
+            let bias = bias.map(|b| &b[..]);
+            linear::linear_tile(NAIVE, &mut tile, a, &weight.bytes, weight.format, bias, &mut Vec::new());
+        }
+        out
+    }
+
+    fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, eps: f32) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        rms_norm::rms_norm(NAIVE, &mut out, x, weight, eps);
+        out
+    }
+
+    fn rms_norm_scaled(&self, x: &Vec<f32>, weight: &Vec<f32>, scale: &Vec<f32>, eps: f32) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        rms_norm::rms_norm_scaled(NAIVE, &mut out, x, weight, scale, eps);
+        out
+    }
+
+    fn add_rms_norm(&self, x: &mut Vec<f32>, y: &Vec<f32>, weight: &Vec<f32>, eps: f32) {
+        rms_norm::add_rms_norm(NAIVE, x, y, weight, eps);
+    }
+
+    fn add_rms_norm_gated(&self, x: &mut Vec<f32>, y: &Vec<f32>, weight: &Vec<f32>, gate: &Vec<f32>, eps: f32) {
+        rms_norm::add_rms_norm_gated(NAIVE, x, y, weight, gate, eps);
+    }
+
+    fn layer_norm_scaled(&self, x: &Vec<f32>, scale: &Vec<f32>, eps: f32) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        layer_norm::layer_norm_scaled(NAIVE, &mut out, x, scale, eps);
+        out
+    }
+
+    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
+        elementwise::add(NAIVE, x, y);
+    }
+
+    fn silu(&self, x: &mut Vec<f32>) {
+        activation::silu(NAIVE, x);
+    }
+
+    fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
+        let mut out = vec![0.0; gate.len()];
+        activation::silu_mul(NAIVE, &mut out, gate, up);
+        *gate = out;
+    }
+
+    fn rope_interleaved(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
+        let heads = x.len() / (2 * cos.len());
+        rope::rope_interleaved(NAIVE, x, heads, head_dim, cos, sin);
+    }
+
+    fn rope_halves(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
+        let heads = x.len() / (2 * cos.len());
+        rope::rope_halves(NAIVE, x, heads, head_dim, cos, sin);
+    }
+
+    fn attention(&self, q: &Vec<f32>, k: &Vec<f32>, v: &Vec<f32>, g: Attention) -> Vec<f32> {
+        let mut out = vec![0.0; q.len()];
+        let (q_cols, kv_cols) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
+        for mut tile in tiles(&mut out, g.queries, q_cols, g.queries, g.head_dim) {
+            let head = tile.col0() / g.head_dim;
+            let kv = head / (g.heads / g.kv_heads) * g.head_dim;
+            let q = MatrixRef::new(&q[head * g.head_dim..], g.queries, g.head_dim, q_cols);
+            let k = MatrixRef::new(&k[kv..], g.keys, g.head_dim, kv_cols);
+            let v = MatrixRef::new(&v[kv..], g.keys, g.head_dim, kv_cols);
+            let causal = (g.mask == Mask::Causal).then_some(0);
+            attention::attention(NAIVE, &mut tile, q, k, v, g.scale(), causal, &mut Vec::new());
+        }
+        out
+    }
+
+    fn patchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        layout::patchify(&mut out, x, channels, height, width);
+        out
+    }
+
+    fn unpatchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        layout::unpatchify(&mut out, x, channels, height, width);
+        out
+    }
+
+    fn conv2d(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, conv: &Conv) -> Vec<f32> {
+        let pixels = conv.out_height() * conv.out_width();
+        let mut out = vec![0.0; conv.cout * pixels];
+        for mut tile in tiles(&mut out, conv.cout, pixels, conv.cout, pixels) {
+            conv2d::conv2d_band(NAIVE, conv, &mut tile, x, weight, bias, &mut Vec::new());
+        }
+        out
+    }
+
+    fn group_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, groups: usize, eps: f32) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        let (values, channels) = (x.len() / groups, weight.len() / groups);
+        for (g, (out, x)) in out.chunks_mut(values).zip(x.chunks(values)).enumerate() {
+            let c = g * channels..(g + 1) * channels;
+            group_norm::group_norm(NAIVE, out, x, &weight[c.clone()], &bias[c], eps);
+        }
+        out
+    }
+
+    fn group_norm_silu(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, groups: usize, eps: f32) -> Vec<f32> {
+        let mut out = self.group_norm(x, weight, bias, groups, eps);
+        activation::silu(NAIVE, &mut out);
+        out
+    }
+
+    fn upsample_nearest(&self, x: &Vec<f32>, height: usize, width: usize) -> Vec<f32> {
+        let mut out = vec![0.0; 4 * x.len()];
+        for (out, x) in out.chunks_mut(4 * height * width).zip(x.chunks(height * width)) {
+            resize::upsample_nearest_2x(out, x, height, width);
+        }
+        out
+    }
+
+    fn transpose(&self, x: &Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        layout::transpose(&mut out, x, rows, cols);
+        out
+    }
+
+    fn first_non_finite(&self, x: &Vec<f32>) -> Option<usize> {
+        elementwise::first_non_finite(NAIVE, x)
+    }
+}

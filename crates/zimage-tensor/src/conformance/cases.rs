@@ -1,0 +1,217 @@
+//! The cases. `check` runs one on every built-in device and prints the worst value when a device is off.
+
+use super::tolerances::{ELEMENTWISE, MOVE, SUM};
+use crate::ops::{self, ConvGeometry};
+use crate::{Device, Format, Linear, Mask, Tensor, Weight};
+
+/// Devices under test: one thread, and more threads than there are pieces.
+fn devices() -> Vec<Device> {
+    [1, 2, 5].map(|threads| Device::cpu(threads).expect("a pool of threads")).into()
+}
+
+/// A small generator, so that cases need no file and no crate.
+fn values(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// A tensor whose values depend on seed and shape alone.
+fn tensor(device: &Device, seed: u64, shape: &[usize]) -> Tensor {
+    Tensor::from_vec(device, shape, values(seed, shape.iter().product())).expect("as many values as the shape takes")
+}
+
+fn check(name: &str, tolerance: f32, case: impl Fn(&Device) -> Tensor) {
+    let expected = case(&Device::reference());
+    let mut first: Option<Vec<f32>> = None;
+    for device in devices() {
+        let found = case(&device);
+        assert_eq!(found.shape(), expected.shape(), "{name} on {device:?}");
+        let found = found.into_vec();
+        compare(name, tolerance, &expected.to_vec(), &found);
+        let bits = first.get_or_insert_with(|| found.clone());
+        assert!(bits.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}: bits depend on threads");
+    }
+}
+
+fn compare(name: &str, tolerance: f32, expected: &[f32], found: &[f32]) {
+    let scale = expected.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+    let off = |(_, (e, f)): &(usize, (&f32, &f32))| (*e - *f).abs() > tolerance * scale || f.is_nan() != e.is_nan();
+    if let Some((index, (e, f))) = expected.iter().zip(found).enumerate().find(off) {
+        let last = (index + 8).min(expected.len());
+        panic!(
+            "{name}: first off at {index}: expected {e}, found {f}\nexpected {:?}\nfound    {:?}",
+            &expected[index..last],
+            &found[index..last]
+        );
+    }
+}
+
+fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
+    let mut bytes = vec![0; rows * format.row_bytes(cols)];
+    format.encode(&values(7, rows * cols), &mut bytes);
+    Weight::new(device, format, rows, cols, bytes.into()).expect("bytes of the right size")
+}
+
+#[test]
+fn linear_agrees_in_every_format_and_shape() {
+    for format in [Format::F32, Format::BF16, Format::F16] {
+        for (tokens, cin, cout) in [(1, 1, 1), (3, 17, 5), (33, 64, 300), (1030, 20, 259), (2, 513, 31)] {
+            check(&format!("linear {format:?} {tokens} {cin} {cout}"), SUM, |d| {
+                let bias = tensor(d, 3, &[cout]);
+                ops::linear(&tensor(d, 1, &[tokens, cin]), &Linear::new(weight(d, format, cout, cin), Some(bias)))
+            });
+        }
+        check("linear without a bias", SUM, |d| {
+            ops::linear(&tensor(d, 1, &[5, 40]), &Linear::new(weight(d, format, 9, 40), None))
+        });
+        check("embedding", MOVE, |d| ops::embedding(&weight(d, format, 11, 6), &[10, 0, 3, 3]));
+    }
+}
+
+#[test]
+fn norms_agree() {
+    for (rows, cols) in [(1, 1), (3, 7), (65, 96), (2, 3840), (40, 128)] {
+        let shape = [rows, cols];
+        let row = |d: &Device, seed| tensor(d, seed, &[cols]);
+        check("rms_norm", SUM, |d| ops::rms_norm(&tensor(d, 1, &shape), &row(d, 2), 1e-5));
+        check("rms_norm_scaled", SUM, |d| ops::rms_norm_scaled(&tensor(d, 1, &shape), &row(d, 2), &row(d, 3), 1e-5));
+        check("layer_norm_scaled", 1e-4, |d| ops::layer_norm_scaled(&tensor(d, 1, &shape), &row(d, 3), 1e-6));
+        check("add_rms_norm", SUM, |d| {
+            let mut x = tensor(d, 1, &shape);
+            ops::add_rms_norm(&mut x, &tensor(d, 4, &shape), &row(d, 2), 1e-5);
+            x
+        });
+        check("add_rms_norm_gated", SUM, |d| {
+            let mut x = tensor(d, 1, &shape);
+            ops::add_rms_norm_gated(&mut x, &tensor(d, 4, &shape), &row(d, 2), &row(d, 3), 1e-5);
+            x
+        });
+    }
+    check("rms_norm per head", SUM, |d| ops::rms_norm(&tensor(d, 1, &[6, 96]), &tensor(d, 2, &[32]), 1e-6));
+}
+
+#[test]
+fn elementwise_operations_agree() {
+    for shape in [vec![1, 1], vec![3, 5], vec![4, 40_001]] {
+        let in_place = |name: &str, op: fn(&mut Tensor)| {
+            check(name, ELEMENTWISE, |d| {
+                let mut x = tensor(d, 1, &shape);
+                op(&mut x);
+                x
+            });
+        };
+        in_place("silu", ops::silu);
+        in_place("tanh", ops::tanh);
+        in_place("one_plus", ops::one_plus);
+        let with_other = |name: &str, op: fn(&mut Tensor, &Tensor)| {
+            check(name, ELEMENTWISE, |d| {
+                let mut x = tensor(d, 1, &shape);
+                op(&mut x, &tensor(d, 2, &shape));
+                x
+            });
+        };
+        with_other("add", ops::add);
+        with_other("silu_mul", ops::silu_mul);
+    }
+}
+
+#[test]
+fn rotations_agree() {
+    for (tokens, heads, head_dim) in [(1, 1, 2), (5, 3, 40), (700, 2, 128)] {
+        type Rope = fn(&mut Tensor, &Tensor, &Tensor);
+        for (name, rope) in [("interleaved", ops::rope_interleaved as Rope), ("halves", ops::rope_halves)] {
+            check(name, ELEMENTWISE, |d| {
+                let mut x = tensor(d, 1, &[tokens, heads * head_dim]);
+                rope(&mut x, &tensor(d, 2, &[tokens, head_dim / 2]), &tensor(d, 3, &[tokens, head_dim / 2]));
+                x
+            });
+        }
+    }
+}
+
+#[test]
+fn attention_agrees() {
+    for (queries, keys, heads, kv_heads, head_dim) in
+        [(1, 1, 1, 1, 1), (5, 7, 2, 2, 16), (130, 300, 3, 1, 40), (33, 33, 4, 2, 64), (140, 1025, 1, 1, 512)]
+    {
+        for mask in [Mask::None, Mask::Causal] {
+            if mask == Mask::Causal && queries != keys {
+                continue;
+            }
+            check(&format!("attention {queries} {keys} {heads} {head_dim} {mask:?}"), SUM, |d| {
+                let q = tensor(d, 1, &[queries, heads * head_dim]);
+                let k = tensor(d, 2, &[keys, kv_heads * head_dim]);
+                ops::attention(&q, &k, &tensor(d, 3, &[keys, kv_heads * head_dim]), heads, mask)
+            });
+        }
+    }
+}
+
+#[test]
+fn layout_changes_move_every_value() {
+    check("concat_rows", MOVE, |d| ops::concat_rows(&tensor(d, 1, &[3, 5]), &tensor(d, 2, &[2, 5])));
+    check("slice_rows", MOVE, |d| ops::slice_rows(&tensor(d, 1, &[5, 2, 3]), 1, 4));
+    check("append_token", MOVE, |d| ops::append_token(&tensor(d, 1, &[3, 5]), &tensor(d, 2, &[1, 5]), 4));
+    check("patchify", MOVE, |d| ops::patchify(&tensor(d, 1, &[3, 4, 10])));
+    check("unpatchify", MOVE, |d| ops::unpatchify(&ops::patchify(&tensor(d, 1, &[3, 4, 10])), 4, 10));
+    check("upsample", MOVE, |d| ops::upsample_nearest(&tensor(d, 1, &[3, 4, 5])));
+    check("to tokens", MOVE, |d| ops::channels_to_tokens(&tensor(d, 1, &[33, 4, 17])));
+    check("to channels", MOVE, |d| ops::tokens_to_channels(&tensor(d, 1, &[68, 33]), 4, 17));
+    let device = Device::reference();
+    let x = tensor(&device, 1, &[3, 4, 10]);
+    assert_eq!(ops::unpatchify(&ops::patchify(&x), 4, 10).to_vec(), x.to_vec());
+    assert_eq!(ops::chunk(&tensor(&device, 1, &[1, 6]), 3)[1].to_vec(), values(1, 6)[2..4]);
+}
+
+#[test]
+fn convolutions_agree() {
+    let down = ConvGeometry { stride: 2, left: 0, right: 1, top: 0, bottom: 1 };
+    for (cin, cout, kernel, height, width, geometry) in [
+        (1, 1, 1, 1, 1, ConvGeometry::padded(0)),
+        (3, 8, 3, 5, 7, ConvGeometry::padded(1)),
+        (16, 4, 3, 64, 33, ConvGeometry::padded(1)),
+        (5, 7, 1, 9, 4, ConvGeometry::padded(0)),
+        (4, 6, 3, 8, 10, down),
+        (70, 20, 3, 40, 150, ConvGeometry::padded(1)),
+    ] {
+        check(&format!("conv {cin} {cout} {kernel} {height}x{width}"), SUM, |d| {
+            let (x, w) = (tensor(d, 1, &[cin, height, width]), tensor(d, 2, &[cout, cin, kernel, kernel]));
+            ops::conv2d(&x, &w, &tensor(d, 3, &[cout]), geometry)
+        });
+    }
+}
+
+#[test]
+fn group_norms_agree() {
+    for (channels, groups, height, width) in [(4, 2, 1, 1), (24, 8, 5, 7), (64, 32, 33, 40)] {
+        type Norm = fn(&Tensor, &Tensor, &Tensor, usize, f32) -> Tensor;
+        for (name, norm) in [("group_norm", ops::group_norm as Norm), ("group_norm_silu", ops::group_norm_silu)] {
+            check(name, 1e-4, |d| {
+                let (w, b) = (tensor(d, 2, &[channels]), tensor(d, 3, &[channels]));
+                norm(&tensor(d, 1, &[channels, height, width]), &w, &b, groups, 1e-6)
+            });
+        }
+    }
+}
+
+#[test]
+fn the_first_value_that_is_not_finite_is_found() {
+    for device in devices().iter().chain([&Device::reference()]) {
+        let mut data = vec![0.0; 1000];
+        let find = |data: &[f32]| {
+            let x = Tensor::from_vec(device, &[10, 100], data.to_vec()).expect("as many values as the shape takes");
+            ops::first_non_finite(&x)
+        };
+        assert_eq!(find(&data), None);
+        data[999] = f32::NAN;
+        assert_eq!(find(&data), Some(999));
+        data[37] = f32::NEG_INFINITY;
+        assert_eq!(find(&data), Some(37));
+    }
+}

@@ -1,0 +1,4 @@
+//! One suite for every backend: each operation, at odd shapes, against the naive one.
+
+mod cases;
+mod tolerances;

@@ -1,0 +1,10 @@
+//! How far a backend may be from the naive one, and why.
+
+/// Sums of up to a few hundred products of values around 1, in another order and in f32 instead of f64.
+pub const SUM: f32 = 2e-5;
+
+/// One or two roundings per value: the vector exponential and reciprocal against the exact ones.
+pub const ELEMENTWISE: f32 = 2e-6;
+
+/// Values that are only moved.
+pub const MOVE: f32 = 0.0;

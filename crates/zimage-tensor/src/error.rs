@@ -1,0 +1,28 @@
+//! What can go wrong when tensors are made from outside data. Wrong shapes between tensors are bugs, and assert.
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The number of bytes or values does not fit the shape.
+    #[error("data of {found} does not fit the shape {shape:?}, which takes {expected}")]
+    Size {
+        /// The shape asked for.
+        shape: Vec<usize>,
+        /// Bytes or values that the shape takes.
+        expected: usize,
+        /// Bytes or values given.
+        found: usize,
+    },
+    /// The thread pool could not be made.
+    #[error("could not start {threads} threads: {reason}")]
+    Threads {
+        /// Number of threads asked for.
+        threads: usize,
+        /// The operating system's reason.
+        reason: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

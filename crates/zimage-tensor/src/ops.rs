@@ -1,0 +1,256 @@
+//! The list: every operation that the models are written in.
+//!
+//! Each function checks shapes (a wrong one is a bug in the caller and asserts) and hands the work to the tensor's
+//! backend. A layout change is an operation with a name; nothing here is general on purpose.
+
+use crate::backend::{Attention, Backend, Conv, on_device};
+use crate::{Device, Linear, Tensor, Weight};
+
+/// Which keys a query may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mask {
+    /// All of them.
+    None,
+    /// Those at its own position and before.
+    Causal,
+}
+
+/// Stride and zero padding of a 2-D convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvGeometry {
+    /// Step between outputs, in both directions.
+    pub stride: usize,
+    /// Columns of zeros on the left.
+    pub left: usize,
+    /// Columns of zeros on the right.
+    pub right: usize,
+    /// Rows of zeros on top.
+    pub top: usize,
+    /// Rows of zeros at the bottom.
+    pub bottom: usize,
+}
+
+impl ConvGeometry {
+    /// Stride 1 and the same padding on all sides.
+    pub fn padded(padding: usize) -> ConvGeometry {
+        ConvGeometry { stride: 1, left: padding, right: padding, top: padding, bottom: padding }
+    }
+}
+
+/// `x W^T + b`: `(tokens, in)` -> `(tokens, out)`.
+pub fn linear(x: &Tensor, layer: &Linear) -> Tensor {
+    assert_eq!(x.cols(), layer.weight.cols, "linear: input features");
+    let shape = [x.rows(), layer.weight.rows];
+    on_device!(x, b => b.linear(b.host(x), &layer.weight, layer.bias.as_ref().map(|t| b.host(t))), shape)
+}
+
+/// Rows of the table `(vocab, dim)` -> `(ids, dim)`. The ids must be below `vocab`.
+pub fn embedding(table: &Weight, ids: &[u32]) -> Tensor {
+    assert!(ids.iter().all(|&id| (id as usize) < table.rows), "embedding: id out of range");
+    let shape = [ids.len(), table.cols];
+    on_device!(table, b => b.embedding(table, ids), shape)
+}
+
+/// `x / rms(x) * weight` over rows of `weight.len()` values: whole rows, or heads when the weight is one head long.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
+    assert_eq!(x.len() % weight.len(), 0, "rms_norm: weight");
+    on_device!(x, b => b.rms_norm(b.host(x), b.host(weight), eps), x.shape)
+}
+
+/// `rms_norm(x) * scale`, with one factor per column.
+pub fn rms_norm_scaled(x: &Tensor, weight: &Tensor, scale: &Tensor, eps: f32) -> Tensor {
+    assert_eq!((x.cols(), x.cols()), (weight.len(), scale.len()), "rms_norm_scaled: weight, scale");
+    on_device!(x, b => b.rms_norm_scaled(b.host(x), b.host(weight), b.host(scale), eps), x.shape)
+}
+
+/// `x += rms_norm(y)`: the sandwich norm of an unmodulated branch.
+pub fn add_rms_norm(x: &mut Tensor, y: &Tensor, weight: &Tensor, eps: f32) {
+    assert_eq!((&x.shape, x.cols()), (&y.shape, weight.len()), "add_rms_norm: y, weight");
+    on_device!(mut x, b => b.add_rms_norm(b.host_mut(x), b.host(y), b.host(weight), eps))
+}
+
+/// `x += gate * rms_norm(y)`: the sandwich norm of a modulated branch, with one gate per column.
+pub fn add_rms_norm_gated(x: &mut Tensor, y: &Tensor, weight: &Tensor, gate: &Tensor, eps: f32) {
+    assert_eq!((&x.shape, x.cols(), x.cols()), (&y.shape, weight.len(), gate.len()), "add_rms_norm_gated: operands");
+    on_device!(mut x, b => b.add_rms_norm_gated(b.host_mut(x), b.host(y), b.host(weight), b.host(gate), eps))
+}
+
+/// `(x - mean) / std * scale` over rows; no learned weight.
+pub fn layer_norm_scaled(x: &Tensor, scale: &Tensor, eps: f32) -> Tensor {
+    assert_eq!(x.cols(), scale.len(), "layer_norm_scaled: scale");
+    on_device!(x, b => b.layer_norm_scaled(b.host(x), b.host(scale), eps), x.shape)
+}
+
+/// `x += y`.
+pub fn add(x: &mut Tensor, y: &Tensor) {
+    assert_eq!(x.shape, y.shape, "add: shapes");
+    on_device!(mut x, b => b.add(b.host_mut(x), b.host(y)))
+}
+
+/// `x * sigmoid(x)`, in place.
+pub fn silu(x: &mut Tensor) {
+    on_device!(mut x, b => b.silu(b.host_mut(x)))
+}
+
+/// `silu(gate) * up`, into `gate`.
+pub fn silu_mul(gate: &mut Tensor, up: &Tensor) {
+    assert_eq!(gate.shape, up.shape, "silu_mul: shapes");
+    on_device!(mut gate, b => b.silu_mul(b.host_mut(gate), b.host(up)))
+}
+
+/// `tanh(x)`, in place.
+pub fn tanh(x: &mut Tensor) {
+    on_device!(mut x, b => b.tanh(b.host_mut(x)))
+}
+
+/// `1 + x`, in place.
+pub fn one_plus(x: &mut Tensor) {
+    on_device!(mut x, b => b.one_plus(b.host_mut(x)))
+}
+
+/// Rotates neighbouring pairs `(2k, 2k+1)` of each head of `(tokens, heads * head_dim)` by the angles whose cosines
+/// and sines are `(tokens, head_dim / 2)`.
+pub fn rope_interleaved(x: &mut Tensor, cos: &Tensor, sin: &Tensor) {
+    let head_dim = rope_head_dim(x, cos, sin);
+    on_device!(mut x, b => b.rope_interleaved(b.host_mut(x), b.host(cos), b.host(sin), head_dim))
+}
+
+/// Rotates the pairs `(i, i + head_dim / 2)` of each head; otherwise like [`rope_interleaved`].
+pub fn rope_halves(x: &mut Tensor, cos: &Tensor, sin: &Tensor) {
+    let head_dim = rope_head_dim(x, cos, sin);
+    on_device!(mut x, b => b.rope_halves(b.host_mut(x), b.host(cos), b.host(sin), head_dim))
+}
+
+fn rope_head_dim(x: &Tensor, cos: &Tensor, sin: &Tensor) -> usize {
+    assert_eq!((cos.rows(), &cos.shape), (x.rows(), &sin.shape), "rope: tables");
+    let head_dim = 2 * cos.cols();
+    assert_eq!(x.cols() % head_dim, 0, "rope: heads");
+    head_dim
+}
+
+/// `softmax(q k^T / sqrt(head_dim)) v` per head, without a score matrix in memory.
+///
+/// `q` is `(queries, heads * head_dim)`, `k` and `v` are `(keys, kv_heads * head_dim)`; query head `h` reads key head
+/// `h / (heads / kv_heads)`. Returns `(queries, heads * head_dim)`.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, mask: Mask) -> Tensor {
+    let head_dim = q.cols() / heads;
+    let kv_heads = k.cols() / head_dim;
+    assert_eq!((heads * head_dim, kv_heads * head_dim), (q.cols(), k.cols()), "attention: heads");
+    assert_eq!((&k.shape, heads % kv_heads), (&v.shape, 0), "attention: keys and values");
+    let geometry = Attention { queries: q.rows(), keys: k.rows(), heads, kv_heads, head_dim, mask };
+    on_device!(q, b => b.attention(b.host(q), b.host(k), b.host(v), geometry), q.shape)
+}
+
+/// Rows of `a`, then rows of `b`.
+pub fn concat_rows(a: &Tensor, b: &Tensor) -> Tensor {
+    assert_eq!(a.cols(), b.cols(), "concat_rows: columns");
+    let shape = [a.rows() + b.rows(), a.cols()];
+    on_device!(a, d => d.concat_rows(d.host(a), d.host(b)), shape)
+}
+
+/// The rows `start..end` of a matrix, or planes of a `(channels, height, width)` tensor.
+pub fn slice_rows(x: &Tensor, start: usize, end: usize) -> Tensor {
+    assert!(start <= end && end <= x.shape[0], "slice_rows: {start}..{end} of {:?}", x.shape);
+    let mut shape = x.shape.clone();
+    shape[0] = end - start;
+    let row: usize = x.shape[1..].iter().product();
+    on_device!(x, b => b.slice(b.host(x), start * row, end * row), shape)
+}
+
+/// The `(1, parts * n)` row cut into `parts` rows of `n`.
+pub fn chunk(x: &Tensor, parts: usize) -> Vec<Tensor> {
+    assert_eq!((x.rows(), x.cols() % parts), (1, 0), "chunk: shape");
+    let n = x.cols() / parts;
+    (0..parts).map(|i| on_device!(x, b => b.slice(b.host(x), i * n, (i + 1) * n), [1, n])).collect()
+}
+
+/// `x` followed by `count` copies of the row `token`.
+pub fn append_token(x: &Tensor, token: &Tensor, count: usize) -> Tensor {
+    assert_eq!(x.cols(), token.len(), "append_token: columns");
+    let shape = [x.rows() + count, x.cols()];
+    on_device!(x, b => b.append_token(b.host(x), b.host(token), count), shape)
+}
+
+/// `(channels, height, width)` -> `(height/2 * width/2, 4 * channels)`, the channel fastest within a token.
+pub fn patchify(x: &Tensor) -> Tensor {
+    let [channels, height, width] = chw(x);
+    assert_eq!((height % 2, width % 2), (0, 0), "patchify: odd size");
+    let shape = [height / 2 * (width / 2), 4 * channels];
+    on_device!(x, b => b.patchify(b.host(x), channels, height, width), shape)
+}
+
+/// The inverse of [`patchify`].
+pub fn unpatchify(x: &Tensor, height: usize, width: usize) -> Tensor {
+    let channels = x.cols() / 4;
+    assert_eq!(x.len(), channels * height * width, "unpatchify: shape");
+    on_device!(x, b => b.unpatchify(b.host(x), channels, height, width), [channels, height, width])
+}
+
+/// 2-D convolution: `(in, height, width)`, weight `(out, in, kh, kw)`, bias `(out)` -> `(out, height', width')`.
+pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, geometry: ConvGeometry) -> Tensor {
+    let [cin, height, width] = chw(x);
+    let [cout, weight_cin, kh, kw] = weight.shape[..] else { panic!("conv2d: weight {:?}", weight.shape) };
+    assert_eq!((cin, cout), (weight_cin, bias.len()), "conv2d: channels");
+    let conv = Conv {
+        cin,
+        cout,
+        kh,
+        kw,
+        stride: geometry.stride,
+        pad_left: geometry.left,
+        pad_right: geometry.right,
+        pad_top: geometry.top,
+        pad_bottom: geometry.bottom,
+        height,
+        width,
+    };
+    let shape = [cout, conv.out_height(), conv.out_width()];
+    on_device!(x, b => b.conv2d(b.host(x), b.host(weight), b.host(bias), &conv), shape)
+}
+
+/// Group normalization of `(channels, height, width)` with a weight and a bias per channel.
+pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f32) -> Tensor {
+    assert_group_norm(x, weight, bias, groups);
+    on_device!(x, b => b.group_norm(b.host(x), b.host(weight), b.host(bias), groups, eps), x.shape)
+}
+
+/// `silu(group_norm(x))` in one pass over memory.
+pub fn group_norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f32) -> Tensor {
+    assert_group_norm(x, weight, bias, groups);
+    on_device!(x, b => b.group_norm_silu(b.host(x), b.host(weight), b.host(bias), groups, eps), x.shape)
+}
+
+fn assert_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize) {
+    let [channels, ..] = chw(x);
+    assert_eq!((channels, channels, channels % groups), (weight.len(), bias.len(), 0), "group_norm: channels");
+}
+
+/// Every pixel twice in both directions: `(channels, height, width)` -> `(channels, 2 height, 2 width)`.
+pub fn upsample_nearest(x: &Tensor) -> Tensor {
+    let [channels, height, width] = chw(x);
+    on_device!(x, b => b.upsample_nearest(b.host(x), height, width), [channels, 2 * height, 2 * width])
+}
+
+/// `(channels, height, width)` -> `(height * width, channels)`.
+pub fn channels_to_tokens(x: &Tensor) -> Tensor {
+    let [channels, height, width] = chw(x);
+    on_device!(x, b => b.transpose(b.host(x), channels, height * width), [height * width, channels])
+}
+
+/// `(height * width, channels)` -> `(channels, height, width)`.
+pub fn tokens_to_channels(x: &Tensor, height: usize, width: usize) -> Tensor {
+    assert_eq!(x.rows(), height * width, "tokens_to_channels: tokens");
+    on_device!(x, b => b.transpose(b.host(x), x.rows(), x.cols()), [x.cols(), height, width])
+}
+
+/// Where the first value that is infinite or not a number stands, if there is one.
+pub fn first_non_finite(x: &Tensor) -> Option<usize> {
+    match &x.device {
+        Device::Reference(b) => b.first_non_finite(b.host(x)),
+        Device::Cpu(b) => b.first_non_finite(b.host(x)),
+    }
+}
+
+fn chw(x: &Tensor) -> [usize; 3] {
+    x.shape[..].try_into().unwrap_or_else(|_| panic!("expected (channels, height, width), found {:?}", x.shape))
+}
