@@ -1,6 +1,7 @@
 //! Chores of the repository: `cargo xtask <chore>`.
 
 mod goldens;
+mod random_checkpoint;
 
 use anyhow::{Result, bail};
 
@@ -8,6 +9,7 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
         Some("goldens") => goldens::run(arguments),
-        _ => bail!("usage: cargo xtask goldens"),
+        Some("random-checkpoint") => random_checkpoint::run(arguments),
+        _ => bail!("usage: cargo xtask goldens|random-checkpoint"),
     }
 }

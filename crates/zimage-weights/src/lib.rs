@@ -5,9 +5,8 @@
 //!
 //! From the bottom up: [`container`] turns bytes into named tensors and knows no model; [`schema`] is the single source
 //! of truth for names and shapes; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
-//! audited weights; [`inspect`] says what an unknown file is.
-
-#![warn(missing_docs)]
+//! audited weights; [`inspect`] says what an unknown file is;
+//! [`random`] writes checkpoints of any shape for tests.
 
 pub mod container;
 pub mod dtype;
@@ -18,6 +17,7 @@ pub mod open;
 
 pub mod digest;
 pub mod inspect;
+pub mod random;
 
 mod error;
 

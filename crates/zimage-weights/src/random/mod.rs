@@ -1,0 +1,161 @@
+//! Checkpoints with random weights, for tests at a tiny size and for measurements of speed at the real one.
+//!
+//! The files are those of a real diffusers checkpoint in names, shapes, shards and configs; only the numbers mean nothing.
+
+mod noise;
+mod shapes;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use zimage_kernels::blocks::Format;
+
+use crate::container::{Metadata, TensorSource, write_safetensors};
+use crate::open;
+use crate::schema::{self, Component, TensorSpec, TextEncoderConfig, TransformerConfig, VaeConfig};
+use crate::{Dtype, Error, Result};
+
+pub use shapes::vocabulary_of;
+
+/// What to write. [`RandomCheckpoint::turbo`] and [`RandomCheckpoint::tiny`] are starting points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RandomCheckpoint {
+    /// Sizes of the transformer.
+    pub transformer: TransformerConfig,
+    /// Sizes of the text encoder.
+    pub text_encoder: TextEncoderConfig,
+    /// Sizes of the autoencoder.
+    pub vae: VaeConfig,
+    /// How transformer and text encoder are stored.
+    pub format: Format,
+    /// How the autoencoder is stored.
+    pub vae_format: Format,
+    /// A transformer with more bytes is split into shards of at most this size.
+    pub transformer_shard_bytes: u64,
+    /// The same for the text encoder.
+    pub text_encoder_shard_bytes: u64,
+    /// Equal seeds give equal files.
+    pub seed: u64,
+}
+
+impl RandomCheckpoint {
+    /// Writes the checkpoint into `directory`, which must not exist or be empty; `tokenizer` is a `tokenizer.json`.
+    ///
+    /// Weights are made and written in small pieces, so the memory needed does not grow with the size. Refuses a
+    /// tokenizer with more tokens than the text encoder's table ([`Error::Config`]).
+    pub fn write(&self, directory: &Path, tokenizer: &Path) -> Result<()> {
+        fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
+        let mut entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
+        if entries.next().is_some() {
+            let source = std::io::Error::from(std::io::ErrorKind::DirectoryNotEmpty);
+            return Err(Error::Io { action: "write a checkpoint to", path: directory.to_path_buf(), source });
+        }
+        self.check_vocabulary(tokenizer)?;
+        for component in Component::ALL {
+            self.write_component(directory, component)?;
+        }
+        write_json(directory, "scheduler/scheduler_config.json", &shapes::scheduler_config())?;
+        write_json(directory, "tokenizer/tokenizer_config.json", &shapes::tokenizer_config())?;
+        let copy = directory.join("tokenizer/tokenizer.json");
+        fs::copy(tokenizer, &copy).map_err(Error::io("write", &copy))?;
+        // The index comes last: without it an interrupted directory is not taken for a checkpoint.
+        write_json(directory, open::MODEL_INDEX, &shapes::model_index())
+    }
+
+    fn check_vocabulary(&self, tokenizer: &Path) -> Result<()> {
+        let (tokens, rows) = (vocabulary_of(tokenizer)?, self.text_encoder.vocab_size);
+        if tokens <= rows {
+            return Ok(());
+        }
+        Err(Error::Config {
+            file: Component::TextEncoder.config_file().to_owned(),
+            key: "vocab_size".to_owned(),
+            found: rows.to_string(),
+            expected: format!("at least the {tokens} tokens of {}", tokenizer.display()),
+        })
+    }
+
+    fn write_component(&self, directory: &Path, component: Component) -> Result<()> {
+        let (config, specs, format, limit) = match component {
+            Component::Transformer => (
+                self.transformer.to_json(),
+                schema::transformer::tensors(&self.transformer),
+                self.format,
+                self.transformer_shard_bytes,
+            ),
+            Component::TextEncoder => (
+                self.text_encoder.to_json(),
+                schema::text_encoder::tensors(&self.text_encoder),
+                self.format,
+                self.text_encoder_shard_bytes,
+            ),
+            Component::Vae => (self.vae.to_json(), schema::vae::tensors(&self.vae), self.vae_format, u64::MAX),
+        };
+        write_json(directory, component.config_file(), &config)?;
+        let shards = split(&specs, stored_as(format), limit);
+        if let [whole] = &*shards {
+            return self.write_file(&directory.join(open::weights_file(component)), component, whole, format);
+        }
+        let mut weight_map = Map::new();
+        for (at, shard) in shards.iter().enumerate() {
+            let file = format!("{}-{:05}-of-{:05}.safetensors", component.weights_stem(), at + 1, shards.len());
+            self.write_file(&directory.join(component.folder()).join(&file), component, shard, format)?;
+            weight_map.extend(shard.iter().map(|spec| (file_name(component, spec), Value::from(&*file))));
+        }
+        let total: u64 = specs.iter().map(|spec| size_bytes(spec, stored_as(format))).sum();
+        let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+        write_json(directory, &open::index_file(component), &index)
+    }
+
+    fn write_file(&self, path: &Path, component: Component, specs: &[TensorSpec], format: Format) -> Result<()> {
+        let sources = specs.iter().map(|spec| {
+            TensorSource::new(file_name(component, spec), stored_as(format), &spec.shape, move |out| {
+                noise::write(spec, format, self.seed, out)
+            })
+        });
+        let metadata = Metadata::from([("format".to_owned(), "pt".to_owned())]);
+        write_safetensors(path, &metadata, sources.collect())
+    }
+}
+
+/// The name in the file: the official text encoder was saved with its output layer's class, hence the prefix.
+fn file_name(component: Component, spec: &TensorSpec) -> String {
+    match component {
+        Component::TextEncoder => format!("model.{}", spec.name),
+        Component::Transformer | Component::Vae => spec.name.clone(),
+    }
+}
+
+fn stored_as(format: Format) -> Dtype {
+    let holds = |dtype: &&Dtype| dtype.format() == Some(format);
+    *Dtype::ALL.iter().find(holds).expect("every float format is a dtype: this is a bug")
+}
+
+fn size_bytes(spec: &TensorSpec, dtype: Dtype) -> u64 {
+    spec.elements() as u64 * dtype.size() as u64
+}
+
+/// Fills shards in order, each with at most `limit` bytes, or one tensor where that is larger.
+fn split(specs: &[TensorSpec], dtype: Dtype, limit: u64) -> Vec<&[TensorSpec]> {
+    let mut shards = Vec::new();
+    let (mut begin, mut filled) = (0, 0);
+    for (at, spec) in specs.iter().enumerate() {
+        let size = size_bytes(spec, dtype);
+        if at > begin && filled + size > limit {
+            shards.push(&specs[begin..at]);
+            (begin, filled) = (at, 0);
+        }
+        filled += size;
+    }
+    shards.push(&specs[begin..]);
+    shards
+}
+
+fn write_json(directory: &Path, file: &str, value: &Value) -> Result<()> {
+    let path = directory.join(file);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+    }
+    fs::write(&path, format!("{value:#}\n")).map_err(Error::io("write", &path))
+}
