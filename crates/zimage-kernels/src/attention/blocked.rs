@@ -14,8 +14,8 @@ use crate::tile::{MatrixRef, TileMut};
 
 /// Keys per block: 64 queries x 256 keys of scores are 64 KB.
 const KEYS: usize = 256;
-/// Queries per block, counted from the tile's first one.
-const QUERIES: usize = 64;
+/// Queries at a time, counted from the tile's first one.
+const ROWS: usize = 64;
 
 pub(super) fn attention(
     level: Level,
@@ -27,8 +27,8 @@ pub(super) fn attention(
     causal_from: Option<usize>,
     scratch: &mut Vec<f32>,
 ) {
-    for first in (0..q.rows()).step_by(QUERIES) {
-        let queries = QUERIES.min(q.rows() - first);
+    for first in (0..q.rows()).step_by(ROWS) {
+        let queries = ROWS.min(q.rows() - first);
         let mut out = out.row_range(first, queries);
         let q = q.row_range(first, queries);
         query_block(level, &mut out, q, k, v, scale, causal_from.map(|position| position + first), scratch);

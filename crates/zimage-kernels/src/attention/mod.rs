@@ -2,12 +2,19 @@
 
 mod blocked;
 mod naive;
+#[cfg(target_arch = "x86_64")]
+mod panels;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod tests;
 
 use crate::Level;
 use crate::tile::{MatrixRef, TileMut};
+
+/// Queries in a block that the kernels at all levels can fill.
+pub const QUERIES: usize = 192;
 
 /// `out = softmax(scale * q kᵀ) v` for a block of queries of one head against all keys.
 ///
@@ -16,10 +23,11 @@ use crate::tile::{MatrixRef, TileMut};
 /// `causal_from = Some(position)` query `i` sees the keys `0 ..= position + i` only. `scratch`
 /// grows to what one block of keys needs.
 ///
-/// A query's result does not depend on which other queries share its block.
+/// A caller that splits the queries among threads should take blocks of [`QUERIES`], or a multiple
+/// of it: a fixed number, because at the portable level the bits may depend on the block.
 ///
 /// # Panics
-/// When the shapes do not fit each other, or there is no key.
+/// When the shapes do not fit each other, there is no key, or `scale` is not positive.
 pub fn attention(
     level: Level,
     out: &mut TileMut,
@@ -35,9 +43,16 @@ pub fn attention(
     assert_eq!(k.rows(), v.rows(), "keys and values");
     assert_eq!(v.cols(), out.cols(), "head sizes of values and output");
     assert!(k.rows() > 0, "no key to attend to");
+    assert!(scale > 0.0, "scale {scale}");
     level.check();
     match level {
         Level::Naive => naive::attention(out, q, k, v, scale, causal_from),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` found that this CPU has the level.
+        Level::Avx2 => unsafe { x86::avx2(out, q, k, v, scale, causal_from, scratch) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `check` found that this CPU has the level.
+        Level::Avx512 => unsafe { x86::avx512(out, q, k, v, scale, causal_from, scratch) },
         _ => blocked::attention(level, out, q, k, v, scale, causal_from, scratch),
     }
 }

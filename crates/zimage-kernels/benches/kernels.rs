@@ -1,0 +1,287 @@
+//! Speed of the kernels on one core at the shapes of Z-Image, beside the core's own peak.
+//!
+//! `cargo bench -p zimage-kernels [-- NAME]` prints one line per kernel and level; NAME keeps the
+//! lines that contain it. Times are the least of several runs, in CPU time of the thread where the
+//! system tells it, so that a busy machine disturbs them less.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use zimage_kernels::Level;
+use zimage_kernels::blocks::Format;
+use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
+use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let keep = |name: &str| wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str()));
+    let benches: [(&str, fn(Level, f64)); 8] = [
+        ("gemm", bench_gemm),
+        ("linear", bench_linear),
+        ("attention", bench_attention),
+        ("conv", bench_conv),
+        ("decode", bench_decode),
+        ("rms_norm", bench_norms),
+        ("silu_mul", bench_silu_mul),
+        ("rope", bench_rope),
+    ];
+    for level in Level::supported().into_iter().filter(|level| *level != Level::Naive) {
+        let peak = peak(level);
+        println!("{:8} peak {peak:.0} GFLOP/s", level.name());
+        for (_, bench) in benches.iter().filter(|(name, _)| keep(name)) {
+            bench(level, peak);
+        }
+    }
+}
+
+/// CPU time of this thread.
+#[cfg(target_os = "linux")]
+fn now() -> Duration {
+    #[repr(C)]
+    struct Timespec {
+        seconds: std::ffi::c_long,
+        nanos: std::ffi::c_long,
+    }
+    unsafe extern "C" {
+        fn clock_gettime(clock: std::ffi::c_int, time: *mut Timespec) -> std::ffi::c_int;
+    }
+    const THREAD_CPU_TIME: std::ffi::c_int = 3;
+    let mut time = Timespec { seconds: 0, nanos: 0 };
+    // SAFETY: the C library of the standard library has the function, and `time` is its struct.
+    let status = unsafe { clock_gettime(THREAD_CPU_TIME, &mut time) };
+    assert_eq!(status, 0, "the thread's clock");
+    Duration::new(time.seconds as u64, time.nanos as u32)
+}
+
+/// Wall time, where there is no clock of the thread.
+#[cfg(not(target_os = "linux"))]
+fn now() -> Duration {
+    thread_local!(static START: Instant = Instant::now());
+    START.with(Instant::elapsed)
+}
+
+/// Seconds of the fastest of several runs; the first one only warms up.
+fn seconds(mut run: impl FnMut()) -> f64 {
+    let started = Instant::now();
+    run();
+    let mut best = f64::INFINITY;
+    let mut runs = 0;
+    while runs < 3 || runs < 200 && started.elapsed() < Duration::from_secs(2) {
+        let before = now();
+        run();
+        best = best.min((now() - before).as_secs_f64());
+        runs += 1;
+    }
+    best
+}
+
+fn print_flops(level: Level, what: &str, flops: f64, peak: f64, run: impl FnMut()) {
+    let speed = flops / seconds(run) / 1e9;
+    println!("{:8} {what:44} {speed:7.1} GFLOP/s  {:3.0} % of peak", level.name(), 100.0 * speed / peak);
+}
+
+fn print_bytes(level: Level, what: &str, bytes: f64, run: impl FnMut()) {
+    println!("{:8} {what:44} {:7.1} GB/s", level.name(), bytes / seconds(run) / 1e9);
+}
+
+fn values(n: usize) -> Vec<f32> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+/// Fused multiply-adds in registers only, 2 operations each.
+fn peak(level: Level) -> f64 {
+    const ROUNDS: usize = 20_000_000;
+    #[cfg(target_arch = "x86_64")]
+    {
+        // SAFETY: `level` comes from `Level::supported`.
+        let flops = |level| unsafe {
+            match level {
+                Level::Avx512 => x86::fma_512(ROUNDS),
+                _ => x86::fma_256(ROUNDS),
+            }
+        };
+        if level >= Level::Avx2 {
+            let mut done = 0.0;
+            let time = seconds(|| done = black_box(flops(level)));
+            return done / time / 1e9;
+        }
+    }
+    let (mut a, factor) = ([1.0f32; 64], black_box(0.999f32));
+    let time = seconds(|| {
+        for _ in 0..ROUNDS / 8 {
+            for value in &mut a {
+                *value = *value * factor + factor;
+            }
+        }
+        black_box(&mut a);
+    });
+    (ROUNDS / 8 * 64 * 2) as f64 / time / 1e9
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    macro_rules! fma_loop {
+        ($name:ident, $features:literal, $lanes:literal, $set:ident, $fma:ident) => {
+            /// Returns the number of operations done.
+            #[target_feature(enable = $features)]
+            pub fn $name(rounds: usize) -> f64 {
+                let factor = $set(black_box(0.999));
+                let mut sums = [factor; 12];
+                for _ in 0..rounds {
+                    for sum in &mut sums {
+                        *sum = $fma(*sum, factor, factor);
+                    }
+                }
+                black_box(sums);
+                (rounds * 12 * $lanes * 2) as f64
+            }
+        };
+    }
+    fma_loop!(fma_256, "avx2,fma", 8, _mm256_set1_ps, _mm256_fmadd_ps);
+    fma_loop!(fma_512, "avx512f", 16, _mm512_set1_ps, _mm512_fmadd_ps);
+}
+
+fn bench_gemm(level: Level, peak: f64) {
+    for (m, n, k) in [(1056, 256, 3840), (1056, 3840, 3840), (256, 512, 3840), (64, 256, 128)] {
+        let (a, b, mut out) = (values(m * k), values(n * k), vec![0.0; m * n]);
+        let (a, b) = (MatrixRef::contiguous(&a, m, k), MatrixRef::contiguous(&b, n, k));
+        print_flops(level, &format!("gemm_nt {m} x {n} x {k}"), 2.0 * (m * n * k) as f64, peak, || {
+            gemm::gemm_nt(level, &mut TileMut::whole(&mut out, m, n), a, b, None);
+        });
+    }
+}
+
+fn bench_linear(level: Level, peak: f64) {
+    let (n, k) = (1024, 3840);
+    for (m, tile_cols) in [(1056, 256), (1056, 512), (128, 256), (1, 256)] {
+        let mut w = vec![0; Format::BF16.row_bytes(k) * n];
+        Format::BF16.encode(&values(n * k), &mut w);
+        let (a, mut out, mut scratch) = (values(m * k), vec![0.0; m * n], Vec::new());
+        let a = MatrixRef::contiguous(&a, m, k);
+        let what = format!("linear bf16 {m} x {n} x {k}, tiles of {tile_cols}");
+        print_flops(level, &what, 2.0 * (m * n * k) as f64, peak, || {
+            for tile in &mut tiles(&mut out, m, n, m, tile_cols) {
+                linear::linear_tile(level, tile, a, &w, Format::BF16, None, &mut scratch);
+            }
+        });
+    }
+}
+
+fn bench_attention(level: Level, peak: f64) {
+    for (queries, keys, d, heads) in [(192, 1056, 128, 30), (192, 4128, 128, 30), (192, 4096, 512, 1)] {
+        let stride = heads * d;
+        let (q, kv, mut out) = (values(queries * stride), values(keys * stride), vec![0.0; queries * d]);
+        let (q, kv) = (MatrixRef::new(&q, queries, d, stride), MatrixRef::new(&kv, keys, d, stride));
+        let mut scratch = Vec::new();
+        let scale = 1.0 / (d as f32).sqrt();
+        let what = format!("attention {queries} of {keys} tokens, head {d}");
+        print_flops(level, &what, 4.0 * (queries * keys * d) as f64, peak, || {
+            let mut tile = TileMut::whole(&mut out, queries, d);
+            attention::attention(level, &mut tile, q, kv, kv, scale, None, &mut scratch);
+        });
+    }
+}
+
+fn bench_conv(level: Level, peak: f64) {
+    for (cin, cout, size) in [(512, 512, 128), (256, 256, 512), (128, 128, 1024)] {
+        let conv = conv2d::Conv2d {
+            cin,
+            cout,
+            kh: 3,
+            kw: 3,
+            stride: 1,
+            pad_left: 1,
+            pad_right: 1,
+            pad_top: 1,
+            pad_bottom: 1,
+            height: size,
+            width: size,
+        };
+        let (x, weight, bias) = (values(cin * size * size), values(cout * cin * 9), values(cout));
+        let columns = conv.band_rows() * size;
+        let (mut out, mut scratch) = (vec![0.0; cout * columns], Vec::new());
+        let conv = conv2d::Conv2d { height: size, ..conv };
+        let what = format!("conv 3x3 {cin} to {cout} at {size}, one band");
+        print_flops(level, &what, 2.0 * (cout * cin * 9 * columns) as f64, peak, || {
+            let mut tile = TileMut::whole(&mut out, cout, columns);
+            conv2d::conv2d_band(level, &conv, &mut tile, &x, &weight, &bias, &mut scratch);
+        });
+    }
+}
+
+fn bench_decode(level: Level, _peak: f64) {
+    if level != Level::detect() {
+        return;
+    }
+    let n = 1 << 16;
+    for format in [Format::F32, Format::BF16, Format::F16] {
+        let (mut bytes, mut out) = (vec![0; format.row_bytes(n)], vec![0.0; n]);
+        format.encode(&values(n), &mut bytes);
+        let rounds = 1000;
+        print_bytes(level, &format!("decode {}", format.name()), (rounds * (bytes.len() + 4 * n)) as f64, || {
+            for _ in 0..rounds {
+                format.decode(black_box(&bytes), black_box(&mut out));
+            }
+        });
+    }
+}
+
+fn bench_norms(level: Level, _peak: f64) {
+    let (rows, cols) = (64, 3840);
+    let (x, weight, mut out) = (values(rows * cols), values(cols), vec![0.0; rows * cols]);
+    let rounds = 50;
+    let bytes = (rounds * rows * cols * 8) as f64;
+    print_bytes(level, "rms_norm_scaled 3840", bytes, || {
+        for _ in 0..rounds {
+            rms_norm::rms_norm_scaled(level, black_box(&mut out), &x, &weight, &weight, 1e-5);
+        }
+    });
+    print_bytes(level, "add_rms_norm_gated 3840", bytes, || {
+        for _ in 0..rounds {
+            rms_norm::add_rms_norm_gated(level, black_box(&mut out), &x, &weight, &weight, 1e-5);
+        }
+    });
+    print_bytes(level, "group_norm_silu 16 x 15360", bytes, || {
+        for _ in 0..rounds {
+            group_norm::group_norm_silu(level, black_box(&mut out), &x, &weight[..16], &weight[..16], 1e-6);
+        }
+    });
+}
+
+fn bench_silu_mul(level: Level, _peak: f64) {
+    let n = 1 << 18;
+    let (gate, up, mut out) = (values(n), values(n), vec![0.0; n]);
+    let rounds = 50;
+    print_bytes(level, "silu_mul", (rounds * n * 12) as f64, || {
+        for _ in 0..rounds {
+            activation::silu_mul(level, black_box(&mut out), &gate, &up);
+        }
+    });
+}
+
+fn bench_rope(level: Level, _peak: f64) {
+    let (tokens, heads, d) = (64, 30, 128);
+    let (mut x, angles) = (values(tokens * heads * d), values(tokens * d / 2));
+    let rounds = 50;
+    let bytes = (rounds * tokens * heads * d * 8) as f64;
+    print_bytes(level, "rope_interleaved", bytes, || {
+        for _ in 0..rounds {
+            rope::rope_interleaved(level, black_box(&mut x), heads, d, &angles, &angles);
+        }
+    });
+    print_bytes(level, "rope_halves", bytes, || {
+        for _ in 0..rounds {
+            rope::rope_halves(level, black_box(&mut x), heads, d, &angles, &angles);
+        }
+    });
+}
