@@ -12,10 +12,13 @@ use zimage_kernels::blocks::Format;
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
 
+/// Measures one kernel at a level; the second argument is the peak in GFLOP/s.
+type Bench = fn(Level, f64);
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let keep = |name: &str| wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str()));
-    let benches: [(&str, fn(Level, f64)); 8] = [
+    let benches: [(&str, Bench); 8] = [
         ("gemm", bench_gemm),
         ("linear", bench_linear),
         ("attention", bench_attention),

@@ -1,15 +1,15 @@
 //! Attention on transposed scores, with queries in the lanes of vectors.
 //!
-//! Queries are taken in panels of up to 3 vectors, keys in blocks of 192. For a panel and a block
+//! Queries are taken in panels of `VECTORS` vectors, keys in blocks of 192. For a panel and a block
 //!
 //! ```text
-//! S = K Qᵀ                      (keys, queries): a key's scores with the panel are 3 vectors
+//! S = K Qᵀ                      (keys, queries): a key's scores with the panel are `VECTORS` vectors
 //! m' = max(m, S), r = 2^(m - m'), P = 2^(S - m')       lane by lane, nothing horizontal
 //! Oᵀ = Oᵀ r + Vᵀ P              (values, queries): P is the right operand as it lies
 //! ```
 //!
-//! Both products are the same loop: `ROWS` broadcasts from the left, 3 vectors from the right,
-//! `3 * ROWS` accumulators. A block of keys and values is copied once for all panels of a group,
+//! Both products are the same loop: `ROWS` broadcasts from the left, `VECTORS` loads from the
+//! right, `ROWS * VECTORS` accumulators. A block of keys and values is copied once for all panels of a group,
 //! because rows of a head lie pages apart in a tensor of all heads; the group's panels stay in L2.
 //! A lane never meets another one, so a query's bits do not depend on its neighbours.
 
@@ -18,8 +18,6 @@ use crate::tile::{MatrixRef, TileMut};
 
 /// Keys per block: their scores with one panel of 48 queries are 36 KB.
 const KEYS: usize = 192;
-/// Vectors of queries in a panel.
-const VECTORS: usize = 3;
 /// Queries and results of a group of panels, in values: 512 KB.
 const GROUP_VALUES: usize = 128 * 1024;
 
@@ -84,10 +82,13 @@ struct Panel {
     total: *mut f32,
 }
 
+/// [`super::attention`] with panels of `VECTORS` (at most 3) vectors of queries, and `ROWS` (a divisor of
+/// 192) broadcasts at a time.
+///
 /// # Safety
 /// The caller has the CPU features of `V`.
 #[inline(always)]
-pub(super) unsafe fn attention<V: Vector, const ROWS: usize>(
+pub(super) unsafe fn attention<V: Vector, const ROWS: usize, const VECTORS: usize>(
     out: &mut TileMut,
     q: MatrixRef,
     k: MatrixRef,
@@ -96,6 +97,7 @@ pub(super) unsafe fn attention<V: Vector, const ROWS: usize>(
     causal_from: Option<usize>,
     scratch: &mut Vec<f32>,
 ) {
+    const { assert!(KEYS.is_multiple_of(ROWS) && VECTORS <= 3) };
     let shape = Shape { k, v, value_rows: v.cols().next_multiple_of(ROWS), scale: scale * std::f32::consts::LOG2_E };
     let width = VECTORS * V::LANES;
     let panel_values = width * (q.cols() + shape.value_rows + 2);
