@@ -57,8 +57,9 @@ impl RandomCheckpoint {
         }
         write_json(directory, "scheduler/scheduler_config.json", &shapes::scheduler_config())?;
         write_json(directory, "tokenizer/tokenizer_config.json", &shapes::tokenizer_config())?;
+        let text = fs::read(tokenizer).map_err(Error::io("read", tokenizer))?;
         let copy = directory.join("tokenizer/tokenizer.json");
-        fs::copy(tokenizer, &copy).map_err(Error::io("write", &copy))?;
+        fs::write(&copy, text).map_err(Error::io("write", &copy))?; // `fs::copy` would copy a write protection too
         // The index comes last: without it an interrupted directory is not taken for a checkpoint.
         write_json(directory, open::MODEL_INDEX, &shapes::model_index())
     }

@@ -109,7 +109,7 @@ fn as_count(value: &Value) -> Option<usize> {
 /// A value as JSON, short enough for a message.
 fn abridged(value: &Value) -> String {
     let text = value.to_string();
-    match text.char_indices().nth(80) {
+    match text.char_indices().nth(120) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
     }

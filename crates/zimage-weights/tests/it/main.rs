@@ -1,0 +1,9 @@
+//! The tests of this crate: real files in temporary directories, no mocks.
+
+mod checkpoint;
+mod config;
+mod hostile;
+mod inspecting;
+mod schema;
+mod sharding;
+mod writing;
