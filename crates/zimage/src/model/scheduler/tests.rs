@@ -1,7 +1,7 @@
 //! The expected values were made with diffusers 0.42.1 and torch 2.15.
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
+use zimage_weights::digest::sha256_bytes;
 
 use super::{Schedule, ScheduleError, SchedulerConfig};
 
@@ -11,7 +11,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 fn digest(values: impl Iterator<Item = f32>) -> String {
     let bytes: Vec<u8> = values.flat_map(f32::to_le_bytes).collect();
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    sha256_bytes(&bytes)[..16].to_string()
 }
 
 fn check(steps: usize, shift: f64, sigmas: &[u32], times: &[u32]) {
@@ -136,4 +136,30 @@ fn options_that_would_change_the_sigmas_are_refused_by_name() {
     let other = json!({ "_class_name": "DDIMScheduler" });
     assert!(SchedulerConfig::from_json(&other).unwrap_err().to_string().contains("DDIMScheduler"));
     assert!(SchedulerConfig::from_json(&json!([])).unwrap_err().to_string().contains("nothing"));
+}
+
+fn golden(name: &str) -> serde_json::Value {
+    let path = format!("{}/../../goldens/schedule/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn bit_patterns(value: &serde_json::Value) -> Vec<u32> {
+    let word = |text: &serde_json::Value| u32::from_str_radix(text.as_str().unwrap(), 16).unwrap();
+    value.as_array().unwrap().iter().map(word).collect()
+}
+
+#[test]
+fn the_goldens_are_met_bit_for_bit() {
+    for case in golden("schedule.json")["shifted"].as_array().unwrap() {
+        let (steps, shift) = (case["steps"].as_u64().unwrap() as usize, case["shift"].as_f64().unwrap());
+        check(steps, shift, &bit_patterns(&case["sigmas"]), &bit_patterns(&case["times"]));
+        let schedule = Schedule::new(steps, shift).unwrap();
+        assert_eq!(bits(&schedule.timesteps), bit_patterns(&case["timesteps"]));
+    }
+    for case in golden("strength.json")["starts"].as_array().unwrap() {
+        let steps = case["steps"].as_u64().unwrap() as usize;
+        let start = Schedule::new(steps, 3.0).unwrap().start_index(case["strength"].as_f64().unwrap());
+        let expected = (case["remaining"].as_u64() != Some(0)).then(|| case["t_start"].as_u64().unwrap() as usize);
+        assert_eq!(start.ok(), expected, "{case}");
+    }
 }

@@ -1,12 +1,12 @@
 //! The expected values were made with torch 2.15 on a processor with AVX-512.
 
-use sha2::{Digest, Sha256};
+use zimage_weights::digest::sha256_bytes;
 
 use super::TorchGenerator;
 
 fn digest(values: &[f32]) -> String {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    sha256_bytes(&bytes)[..16].to_string()
 }
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -81,4 +81,31 @@ fn no_values_draw_nothing() {
     let mut generator = TorchGenerator::new(1);
     assert!(generator.randn(0).is_empty());
     assert_eq!(generator.raw(), TorchGenerator::new(1).raw());
+}
+
+fn golden() -> serde_json::Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/noise/noise.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn bit_patterns(value: &serde_json::Value) -> Vec<u32> {
+    let word = |text: &serde_json::Value| u32::from_str_radix(text.as_str().unwrap(), 16).unwrap();
+    value.as_array().unwrap().iter().map(word).collect()
+}
+
+#[test]
+fn the_goldens_are_met_bit_for_bit() {
+    let golden = golden();
+    for case in golden["randn"].as_array().unwrap().iter().chain(golden["latents"].as_array().unwrap()) {
+        let expected = bit_patterns(&case["values"]);
+        let values = TorchGenerator::new(case["seed"].as_u64().unwrap()).randn(expected.len());
+        assert_eq!(bits(&values), expected, "seed {}", case["seed"]);
+    }
+    for case in golden["successive"].as_array().unwrap() {
+        let mut generator = TorchGenerator::new(case["seed"].as_u64().unwrap());
+        for draw in case["draws"].as_array().unwrap() {
+            let expected = bit_patterns(draw);
+            assert_eq!(bits(&generator.randn(expected.len())), expected, "successive, seed {}", case["seed"]);
+        }
+    }
 }
