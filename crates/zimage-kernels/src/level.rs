@@ -29,8 +29,7 @@ impl Level {
         static DETECTED: OnceLock<Level> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let asked = std::env::var(LEVEL_VARIABLE).ok();
-            let asked = asked.as_deref().and_then(Level::from_name);
-            asked.map_or(Level::best(), |asked| asked.min(Level::best()))
+            lowered(Level::best(), asked.as_deref())
         })
     }
 
@@ -73,6 +72,11 @@ impl Level {
     pub(crate) fn check(self) {
         assert!(self <= Level::best(), "cpu level {} asked for, this cpu has {}", self.name(), Level::best().name());
     }
+}
+
+/// The level of that name where it is lower than `best`, else `best`.
+fn lowered(best: Level, name: Option<&str>) -> Level {
+    name.and_then(Level::from_name).map_or(best, |asked| asked.min(best))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -131,3 +135,7 @@ macro_rules! per_level {
     }};
 }
 pub(crate) use per_level;
+
+#[cfg(test)]
+#[path = "level/tests.rs"]
+mod tests;

@@ -5,6 +5,8 @@ mod naive;
 #[cfg(target_arch = "x86_64")]
 mod panels;
 #[cfg(target_arch = "x86_64")]
+mod parts;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! because rows of a head lie pages apart in a tensor of all heads; the group's panels stay in L2.
 //! A lane never meets another one, so a query's bits do not depend on its neighbours.
 
+use super::parts::Parts;
 use super::visible;
 use crate::tile::{MatrixRef, TileMut};
 
@@ -396,39 +397,3 @@ unsafe fn exp2<V: Vector>(x: V) -> V {
 /// 2^f = 1 + f * (this polynomial) on |f| <= 1/2: a fit at Chebyshev points, off by 9e-9.
 const EXP2: [f32; 6] =
     [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];
-
-/// Values in a cache line.
-const LINE: usize = 16;
-
-/// A scratch vector handed out in parts that start at cache lines.
-#[derive(Clone, Copy)]
-struct Parts {
-    next: *mut f32,
-    left: usize,
-}
-
-impl Parts {
-    /// Grows `scratch` to hold `values` in at most `parts` parts.
-    fn of(scratch: &mut Vec<f32>, values: usize, parts: usize) -> Parts {
-        let needed = values + (parts + 1) * LINE;
-        if scratch.len() < needed {
-            scratch.resize(needed, 0.0);
-        }
-        let skipped = scratch.as_ptr().align_offset(LINE * size_of::<f32>());
-        let (next, left) = (scratch.as_mut_ptr(), scratch.len());
-        assert!(skipped <= left, "alignment of the scratch: this is a bug");
-        // SAFETY: `skipped` values lie within the scratch.
-        Parts { next: unsafe { next.add(skipped) }, left: left - skipped }
-    }
-
-    /// The next `values` of the scratch.
-    fn take(&mut self, values: usize) -> *mut f32 {
-        let values = values.next_multiple_of(LINE);
-        assert!(values <= self.left, "room in the scratch: this is a bug");
-        let part = self.next;
-        // SAFETY: that many values are left.
-        self.next = unsafe { part.add(values) };
-        self.left -= values;
-        part
-    }
-}

@@ -111,3 +111,28 @@ fn a_nan_in_a_query_reaches_its_output_only() {
         assert!(out[..d].iter().chain(&out[2 * d..]).all(|value| value.is_finite()), "{level:?}");
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_query_has_the_same_bits_whatever_block_it_comes_in() {
+    let (queries, keys, d) = (70, 300, 24);
+    let (q, kv) = (random(queries * d, 1), random(keys * d, 2));
+    let (q, kv) = (MatrixRef::contiguous(&q, queries, d), MatrixRef::contiguous(&kv, keys, d));
+    for level in Level::supported().into_iter().filter(|level| *level >= Level::Avx2) {
+        for causal_from in [None, Some(210)] {
+            let run = |rows: usize| {
+                let mut out = vec![f32::NAN; queries * d];
+                for tile in &mut crate::tile::tiles(&mut out, queries, d, rows, d) {
+                    let (first, q) = (tile.row0(), q.row_range(tile.row0(), tile.rows()));
+                    let from = causal_from.map(|from| from + first);
+                    attention(level, tile, q, kv, kv, 0.2, from, &mut Vec::new());
+                }
+                out
+            };
+            let expected = run(queries);
+            for rows in [1, 16, 29, 48] {
+                assert_eq!(run(rows), expected, "{level:?} {rows}");
+            }
+        }
+    }
+}

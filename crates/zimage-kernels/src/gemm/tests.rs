@@ -85,3 +85,38 @@ fn a_nan_in_the_output_does_not_survive() {
         }
     }
 }
+
+#[test]
+fn all_levels_agree_at_the_extremes() {
+    let (m, n, k) = (9, 20, 50);
+    for (size_a, size_b) in [(1e18, 1e18), (1e-15, 1e-15), (1e30, 1e-30), (0.0, 1.0)] {
+        let sized = |n, seed, size| random(n, seed).iter().map(|v| v * size).collect::<Vec<f32>>();
+        let (a, b) = (sized(m * k, 1, size_a), sized(n * k, 2, size_b));
+        let (a, b) = (MatrixRef::contiguous(&a, m, k), MatrixRef::contiguous(&b, n, k));
+        let mut expected = vec![0.0; m * n];
+        gemm_nt(Level::Naive, &mut TileMut::whole(&mut expected, m, n), a, b, None);
+        for level in Level::supported() {
+            let mut found = vec![f32::NAN; m * n];
+            gemm_nt(level, &mut TileMut::whole(&mut found, m, n), a, b, None);
+            assert_close(&format!("{level:?} {size_a} {size_b}"), &found, &expected, TOLERANCE);
+        }
+    }
+}
+
+#[test]
+fn infinities_and_nans_reach_the_output() {
+    for level in Level::supported() {
+        for (bad, expected) in [(f32::INFINITY, f32::INFINITY), (f32::NEG_INFINITY, f32::NEG_INFINITY)] {
+            let (a, b) = ([1.0, bad, 2.0], [1.0, 1.0, 1.0]);
+            let (a, b) = (MatrixRef::contiguous(&a, 1, 3), MatrixRef::contiguous(&b, 1, 3));
+            let mut out = [0.0];
+            gemm_nt(level, &mut TileMut::whole(&mut out, 1, 1), a, b, None);
+            assert_eq!(out, [expected]);
+        }
+        let (a, b) = ([1.0, f32::NAN], [1.0, 1.0]);
+        let (a, b) = (MatrixRef::contiguous(&a, 1, 2), MatrixRef::contiguous(&b, 1, 2));
+        let mut out = [0.0];
+        gemm_nt(level, &mut TileMut::whole(&mut out, 1, 1), a, b, None);
+        assert!(out[0].is_nan());
+    }
+}
