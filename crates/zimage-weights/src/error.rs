@@ -144,6 +144,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Replaces the relative name of a config file by its place in a checkpoint.
+    pub(crate) fn in_checkpoint(mut self, place: impl FnOnce(&str) -> String) -> Error {
+        if let Error::Config { file, .. } | Error::ConfigMissing { file, .. } = &mut self {
+            *file = place(file);
+        }
+        self
+    }
+
     /// Wraps an error of the operating system with the path it is about; made for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_path_buf();

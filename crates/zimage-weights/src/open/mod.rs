@@ -60,11 +60,12 @@ impl Checkpoint {
         if !missing.is_empty() {
             return Err(Error::MissingFiles { label: files.label().to_owned(), missing });
         }
+        let place = |error: Error| error.in_checkpoint(|file| files.display(file));
         let config = |component: Component| files.json(component.config_file());
         Ok(Self {
-            transformer: TransformerConfig::from_json(&config(Component::Transformer)?)?,
-            text_encoder: TextEncoderConfig::from_json(&config(Component::TextEncoder)?)?,
-            vae: VaeConfig::from_json(&config(Component::Vae)?)?,
+            transformer: TransformerConfig::from_json(&config(Component::Transformer)?).map_err(place)?,
+            text_encoder: TextEncoderConfig::from_json(&config(Component::TextEncoder)?).map_err(place)?,
+            vae: VaeConfig::from_json(&config(Component::Vae)?).map_err(place)?,
             scheduler: files.json(SCHEDULER_CONFIG)?,
             files,
         })

@@ -220,7 +220,7 @@ fn a_bad_config_is_named_when_the_checkpoint_is_opened() {
     let path = written.file("transformer/config.json");
     let config = fs::read_to_string(&path).expect("read").replace("\"qk_norm\": true", "\"qk_norm\": false");
     fs::write(&path, config).expect("written");
-    assert_eq!(written.open_error(), "transformer/config.json: qk_norm is false, expected true");
+    assert_eq!(written.open_error(), "MODEL/transformer/config.json: qk_norm is false, expected true");
 }
 
 #[test]

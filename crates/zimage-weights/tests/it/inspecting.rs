@@ -162,3 +162,11 @@ fn the_doctor_checks_a_part_on_its_own_and_says_that_it_is_not_a_checkpoint() {
     let diagnosis = doctor(&written.file("vae")).expect("a diagnosis");
     assert!(diagnosis.parts[0].problem.as_ref().expect("a problem").contains("no config.json"));
 }
+
+/// A real checkpoint, where there is one: set `ZIMAGE_TEST_CHECKPOINT` to its directory.
+#[test]
+fn the_checkpoint_of_the_environment_is_usable() {
+    let Some(path) = std::env::var_os("ZIMAGE_TEST_CHECKPOINT") else { return };
+    let diagnosis = doctor(path.as_ref()).expect("a diagnosis");
+    assert!(diagnosis.usable, "{diagnosis:#?}");
+}
