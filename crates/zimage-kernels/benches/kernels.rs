@@ -169,7 +169,7 @@ fn bench_gemm(level: Level, peak: f64) {
 
 fn bench_linear(level: Level, peak: f64) {
     let (n, k) = (1024, 3840);
-    for (m, tile_cols) in [(1056, 256), (1056, 512), (128, 256), (1, 256)] {
+    for (m, tile_cols) in [(1056, 256), (1056, 512), (128, 256), (20, 256), (1, 256)] {
         let mut w = vec![0; Format::BF16.row_bytes(k) * n];
         Format::BF16.encode(&values(n * k), &mut w);
         let (a, mut out, mut scratch) = (values(m * k), vec![0.0; m * n], Vec::new());
@@ -199,7 +199,7 @@ fn bench_attention(level: Level, peak: f64) {
 }
 
 fn bench_conv(level: Level, peak: f64) {
-    for (cin, cout, size) in [(512, 512, 128), (256, 256, 512), (128, 128, 1024)] {
+    for (cin, cout, size) in [(512, 512, 128), (256, 256, 512), (128, 128, 1024), (16, 512, 128), (128, 3, 1024)] {
         let conv = conv2d::Conv2d {
             cin,
             cout,
