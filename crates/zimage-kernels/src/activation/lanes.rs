@@ -3,9 +3,9 @@
 use crate::exp;
 
 #[inline(always)]
-pub(super) fn silu_mul(out: &mut [f32], gate: &[f32], up: &[f32]) {
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = exp::silu(*gate) * up;
+pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = exp::silu(*gate) * up;
     }
 }
 

@@ -9,14 +9,13 @@ mod tests;
 use crate::Level;
 use crate::level::per_level;
 
-/// `out = silu(gate) * up`, value by value, with `silu(x) = x / (1 + e^-x)`.
+/// `gate = silu(gate) * up`, value by value, with `silu(x) = x / (1 + e^-x)`.
 ///
 /// # Panics
 /// When the lengths differ.
-pub fn silu_mul(level: Level, out: &mut [f32], gate: &[f32], up: &[f32]) {
-    assert_eq!(out.len(), gate.len(), "length of the gate");
-    assert_eq!(out.len(), up.len(), "length of the up projection");
-    per_level!(level, naive::silu_mul, lanes::silu_mul, (out: &mut [f32], gate: &[f32], up: &[f32]))
+pub fn silu_mul(level: Level, gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len(), "length of the up projection");
+    per_level!(level, naive::silu_mul, lanes::silu_mul, (gate: &mut [f32], up: &[f32]))
 }
 
 /// `x = silu(x)`, value by value.

@@ -5,9 +5,9 @@ fn silu_of(x: f32) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
-pub(super) fn silu_mul(out: &mut [f32], gate: &[f32], up: &[f32]) {
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = (silu_of(*gate) * f64::from(*up)) as f32;
+pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        *gate = (silu_of(*gate) * f64::from(*up)) as f32;
     }
 }
 

@@ -31,7 +31,7 @@ fn row_kernels_give_the_same_bits_at_all_fast_levels() {
     let (x, y, weight) = (random(4 * 250, 1), random(4 * 250, 2), random(250, 3));
     let run = |level| {
         let mut out = [x.clone(), x.clone(), x.clone(), x.clone(), x.clone()];
-        activation::silu_mul(level, &mut out[0], &x, &y);
+        activation::silu_mul(level, &mut out[0], &y);
         rms_norm::add_rms_norm_gated(level, &mut out[1], &y, &weight, &weight, 1e-5);
         layer_norm::layer_norm_scaled(level, &mut out[2], &x, &weight, 1e-6);
         group_norm::group_norm_silu(level, &mut out[3], &x, &weight[..4], &weight[..4], 1e-6);

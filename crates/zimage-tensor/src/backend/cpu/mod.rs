@@ -16,12 +16,6 @@ use zimage_kernels::{
 const LINEAR_ROWS: usize = 1024;
 const LINEAR_COLS: usize = 256;
 
-/// Values per piece of an elementwise operation with two inputs.
-const PIECE: usize = 1 << 16;
-
-/// Queries that share one pass over the keys of a head.
-const QUERY_ROWS: usize = 128;
-
 /// The CPU backend.
 #[derive(Clone, Debug)]
 pub struct Cpu {
@@ -99,10 +93,7 @@ impl Backend for Cpu {
     }
 
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
-        let mut out = vec![0.0; gate.len()];
-        let pieces = out.chunks_mut(PIECE).zip(gate.chunks(PIECE)).zip(up.chunks(PIECE)).collect();
-        self.threads.for_each(pieces, |((out, gate), up), _| activation::silu_mul(self.level, out, gate, up));
-        *gate = out;
+        self.threads.for_rows(gate, up, 1, |gate, up| activation::silu_mul(self.level, gate, up));
     }
 
     fn rope_interleaved(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
@@ -116,7 +107,7 @@ impl Backend for Cpu {
     fn attention(&self, q: &Vec<f32>, k: &Vec<f32>, v: &Vec<f32>, g: Attention) -> Vec<f32> {
         let mut out = vec![0.0; q.len()];
         let (q_cols, kv_cols) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
-        let pieces = tiles(&mut out, g.queries, q_cols, QUERY_ROWS, g.head_dim);
+        let pieces = tiles(&mut out, g.queries, q_cols, attention::QUERIES, g.head_dim);
         self.threads.for_each(pieces, |mut tile, scratch| {
             let kv = tile.col0() / g.head_dim / (g.heads / g.kv_heads) * g.head_dim;
             let q = MatrixRef::new(&q[tile.row0() * q_cols + tile.col0()..], tile.rows(), g.head_dim, q_cols);

@@ -64,9 +64,7 @@ impl Backend for Reference {
     }
 
     fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
-        let mut out = vec![0.0; gate.len()];
-        activation::silu_mul(NAIVE, &mut out, gate, up);
-        *gate = out;
+        activation::silu_mul(NAIVE, gate, up);
     }
 
     fn rope_interleaved(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
