@@ -1,0 +1,63 @@
+//! Reading a component's parameters by name onto a device.
+
+use crate::Result;
+use zimage_tensor::{Device, Format, Linear, Tensor, Weight};
+use zimage_weights::{TensorView, Weights};
+
+/// The parameters below one name of the checkpoint tree, e.g. `layers.3.attention`.
+pub struct Parameters<'a> {
+    weights: &'a Weights,
+    device: &'a Device,
+    prefix: String,
+}
+
+impl<'a> Parameters<'a> {
+    /// All parameters of a component.
+    pub fn new(weights: &'a Weights, device: &'a Device) -> Parameters<'a> {
+        Parameters { weights, device, prefix: String::new() }
+    }
+
+    /// The parameters below `name`.
+    pub fn below(&self, name: impl std::fmt::Display) -> Parameters<'a> {
+        Parameters { weights: self.weights, device: self.device, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// A weight matrix in the format of the file.
+    pub fn weight(&self, name: &str) -> Result<Weight> {
+        let view = self.view(name)?;
+        let [rows, cols] = view.shape[..] else { panic!("{} is audited to be a matrix: this is a bug", view.name) };
+        Ok(Weight::new(self.device, format(&view), rows, cols, view.data)?)
+    }
+
+    /// The linear layer `name.weight`, without a bias.
+    pub fn linear(&self, name: &str) -> Result<Linear> {
+        Ok(Linear::new(self.below(name).weight("weight")?, None))
+    }
+
+    /// The linear layer `name.weight`, `name.bias`.
+    pub fn linear_with_bias(&self, name: &str) -> Result<Linear> {
+        let layer = self.below(name);
+        Ok(Linear::new(layer.weight("weight")?, Some(layer.tensor("bias")?)))
+    }
+
+    /// Any other parameter (norms, biases, convolutions, tokens), widened to f32.
+    pub fn tensor(&self, name: &str) -> Result<Tensor> {
+        let view = self.view(name)?;
+        let mut values = vec![0.0; view.shape.iter().product()];
+        format(&view).decode(&view.data, &mut values);
+        Ok(Tensor::from_vec(self.device, &view.shape, values)?)
+    }
+
+    /// The device that parameters are read onto.
+    pub fn device(&self) -> &'a Device {
+        self.device
+    }
+
+    fn view(&self, name: &str) -> Result<TensorView> {
+        Ok(self.weights.tensor(&format!("{}{name}", self.prefix))?)
+    }
+}
+
+fn format(view: &TensorView) -> Format {
+    view.dtype.format().unwrap_or_else(|| panic!("{} is audited to be a float: this is a bug", view.name))
+}

@@ -1,0 +1,78 @@
+//! Prompt -> token ids, exactly as diffusers' Z-Image pipelines make them.
+//!
+//! Source: diffusers `ZImagePipeline._encode_prompt`, the Qwen3 chat template with thinking enabled.
+
+use crate::{Error, Result};
+use tokenizers::Tokenizer as HfTokenizer;
+
+/// What comes before and after the prompt: one user message, and the start of the answer.
+const TEMPLATE: (&str, &str) = ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n");
+
+/// Longest sequence, template included: `max_sequence_length` of diffusers.
+pub const MAX_TOKENS: usize = 512;
+
+/// Longest prompt in characters. Only 512 tokens are ever used; this bounds the work spent on finding them.
+pub const MAX_PROMPT_CHARS: usize = 1 << 20;
+
+/// A byte-level BPE tokenizer with the chat template around the prompt.
+pub struct Tokenizer {
+    tokenizer: HfTokenizer,
+}
+
+/// Ids of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// At most [`MAX_TOKENS`] ids; never empty.
+    pub ids: Vec<u32>,
+    /// How many tokens were cut off at the end. Cutting removes the closing part of the template too, as in diffusers.
+    pub dropped: usize,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`; `model` names the checkpoint in errors, `vocab` is the size of its embedding.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the file is not a tokenizer, lacks the chat tokens, or has ids beyond the embedding.
+    pub fn from_json(json: &[u8], model: &str, vocab: usize) -> Result<Tokenizer> {
+        let unusable = |reason: String| Error::Tokenizer { model: model.to_string(), reason };
+        let mut tokenizer = HfTokenizer::from_bytes(json).map_err(|e| unusable(e.to_string()))?;
+        // Files may carry their own padding and truncation; diffusers sets both itself, and so do we.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| unusable(e.to_string()))?;
+        for token in ["<|im_start|>", "<|im_end|>"] {
+            if tokenizer.token_to_id(token).is_none() {
+                return Err(unusable(format!("it has no token {token}")));
+            }
+        }
+        let ids = tokenizer.get_vocab(true);
+        if let Some((token, id)) = ids.iter().max_by_key(|(_, id)| **id).filter(|(_, id)| **id as usize >= vocab) {
+            return Err(unusable(format!("token {token:?} has id {id}, but the embedding has {vocab} rows")));
+        }
+        Ok(Tokenizer { tokenizer })
+    }
+
+    /// Ids of the prompt inside the chat template. Special tokens that a user typed are parsed as such, as in diffusers.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for a prompt over [`MAX_PROMPT_CHARS`].
+    pub fn encode(&self, prompt: &str) -> Result<Tokens> {
+        if prompt.chars().nth(MAX_PROMPT_CHARS).is_some() {
+            return Err(Error::Request {
+                what: format!("the prompt is longer than {MAX_PROMPT_CHARS} characters"),
+                hint: format!("the model reads {MAX_TOKENS} tokens, about 2000 characters"),
+            });
+        }
+        let text = format!("{}{prompt}{}", TEMPLATE.0, TEMPLATE.1);
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|e| Error::Request {
+            what: format!("the prompt could not be tokenized: {e}"),
+            hint: "check the prompt for unusual characters".into(),
+        })?;
+        let mut ids = encoding.get_ids().to_vec();
+        let dropped = ids.len().saturating_sub(MAX_TOKENS);
+        ids.truncate(MAX_TOKENS);
+        Ok(Tokens { ids, dropped })
+    }
+}
+
+#[cfg(test)]
+mod tests;

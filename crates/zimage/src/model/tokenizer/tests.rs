@@ -1,0 +1,66 @@
+use super::{MAX_PROMPT_CHARS, MAX_TOKENS, Tokenizer};
+use crate::Error;
+use crate::goldens::{checkpoint, json};
+use serde_json::Value;
+
+fn small() -> Tokenizer {
+    let json = checkpoint("tiny-a").tokenizer_json().expect("the tiny models have a tokenizer");
+    Tokenizer::from_json(&json, "tiny-a", 448).expect("it is usable")
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    let id = |v: &Value| u32::try_from(v.as_u64().expect("a number")).expect("an id");
+    value.as_array().expect("a list of ids").iter().map(id).collect()
+}
+
+fn check(tokenizer: &Tokenizer, golden: &Value) {
+    for case in golden["prompts"].as_array().expect("a list of prompts") {
+        let tokens = tokenizer.encode(case["prompt"].as_str().expect("a prompt")).expect("it is tokenized");
+        assert_eq!((tokens.ids, tokens.dropped), (ids(&case["ids"]), 0), "{}", case["name"]);
+    }
+    for case in golden["long"].as_array().expect("a list of prompts") {
+        let times = usize::try_from(case["times"].as_u64().expect("a number")).expect("a count");
+        let tokens = tokenizer.encode(&case["text"].as_str().expect("a text").repeat(times)).expect("it is tokenized");
+        let (first, last) = (ids(&case["first_ids"]), ids(&case["last_ids"]));
+        assert_eq!(tokens.ids.len() as u64, case["kept"], "{}", case["name"]);
+        assert_eq!(tokens.dropped as u64, case["dropped"], "{}", case["name"]);
+        assert!(tokens.ids.starts_with(&first) && tokens.ids.ends_with(&last), "{}", case["name"]);
+        assert_eq!(tokens.ids.iter().map(|&id| u64::from(id)).sum::<u64>(), case["sum_of_ids"], "{}", case["name"]);
+    }
+}
+
+#[test]
+fn ids_agree_with_transformers() {
+    check(&small(), &json("tokenizer/small.json"));
+}
+
+/// The real tokenizer is 11 MB and not in the repository; `ZIMAGE_QWEN_TOKENIZER` names a `tokenizer.json` of Qwen3.
+#[test]
+fn ids_of_the_real_tokenizer_agree_with_transformers() {
+    let Some(path) = std::env::var_os("ZIMAGE_QWEN_TOKENIZER") else {
+        eprintln!("skipped: ZIMAGE_QWEN_TOKENIZER names no tokenizer.json of Qwen3");
+        return;
+    };
+    let bytes = std::fs::read(&path).expect("the tokenizer can be read");
+    check(&Tokenizer::from_json(&bytes, "Qwen3", 151_936).expect("it is usable"), &json("tokenizer/qwen.json"));
+}
+
+#[test]
+fn a_very_long_prompt_is_cut_and_an_endless_one_refused() {
+    let tokens = small().encode(&"word ".repeat(20_000)).expect("it is cut");
+    assert!(tokens.ids.len() == MAX_TOKENS && tokens.dropped > 10_000);
+    assert!(matches!(small().encode(&"x".repeat(MAX_PROMPT_CHARS + 1)), Err(Error::Request { .. })));
+}
+
+#[test]
+fn unusable_tokenizers_are_named() {
+    let bytes = checkpoint("tiny-a").tokenizer_json().expect("the tiny models have a tokenizer");
+    let refused = |json: &[u8], vocab| match Tokenizer::from_json(json, "somewhere", vocab) {
+        Err(e) => e.to_string(),
+        Ok(_) => panic!("it was accepted"),
+    };
+    assert!(refused(b"{}", 448).contains("somewhere"));
+    assert!(refused(&bytes, 100).contains("the embedding has 100 rows"));
+    let text = String::from_utf8(bytes.to_vec()).expect("JSON").replace("<|im_start|>", "<|start|>");
+    assert!(refused(text.as_bytes(), 448).contains("<|im_start|>"));
+}

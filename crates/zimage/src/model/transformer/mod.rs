@@ -1,0 +1,151 @@
+//! The Z-Image transformer: caption and noisy latents in, velocity out.
+//!
+//! What depends on the prompt alone is a [`Caption`], what depends on the time alone is a [`TimeCondition`]; both are
+//! made once and shared by all that use them, so that [`Transformer::forward`] holds only what each step must do.
+//!
+//! Source: diffusers `ZImageTransformer2DModel`.
+
+mod block;
+mod embed;
+mod positions;
+#[cfg(test)]
+mod tests;
+
+use super::{Parameters, assert_finite};
+use crate::{Error, Result};
+use block::{Block, ModulatedBlock, Modulation};
+use embed::{CaptionEmbedder, FinalLayer, TimestepEmbedder};
+use positions::{Rope, caption_positions, image_positions, padding};
+use zimage_tensor::{Device, Linear, Tensor, ops};
+use zimage_weights::schema::TransformerConfig;
+
+const STAGE: &str = "transformer";
+
+/// The transformer.
+pub struct Transformer {
+    config: TransformerConfig,
+    device: Device,
+    x_embedder: Linear,
+    x_pad_token: Tensor,
+    t_embedder: TimestepEmbedder,
+    cap_embedder: CaptionEmbedder,
+    cap_pad_token: Tensor,
+    noise_refiner: Vec<ModulatedBlock>,
+    context_refiner: Vec<Block>,
+    layers: Vec<ModulatedBlock>,
+    final_layer: FinalLayer,
+}
+
+/// A prompt, ready for a picture size: refined caption tokens, padded, and the rotary tables of both streams.
+pub struct Caption {
+    tokens: Tensor,
+    image_rope: Rope,
+    rope: Rope,
+}
+
+/// All modulations at one time.
+pub struct TimeCondition {
+    noise_refiner: Vec<Modulation>,
+    layers: Vec<Modulation>,
+    final_scale: Tensor,
+}
+
+impl Transformer {
+    /// Reads the transformer.
+    pub fn load(config: &TransformerConfig, p: &Parameters) -> Result<Transformer> {
+        let modulated = |name: &str, count: usize| {
+            (0..count).map(|i| ModulatedBlock::load(config, &p.below(name).below(i))).collect::<Result<Vec<_>>>()
+        };
+        let context = (0..config.n_refiner_layers).map(|i| Block::load(config, &p.below("context_refiner").below(i)));
+        Ok(Transformer {
+            config: config.clone(),
+            device: p.device().clone(),
+            x_embedder: p.linear_with_bias("all_x_embedder.2-1")?,
+            x_pad_token: p.tensor("x_pad_token")?,
+            t_embedder: TimestepEmbedder::load(config.t_scale as f32, &p.below("t_embedder"))?,
+            cap_embedder: CaptionEmbedder::load(config.norm_eps as f32, &p.below("cap_embedder"))?,
+            cap_pad_token: p.tensor("cap_pad_token")?,
+            noise_refiner: modulated("noise_refiner", config.n_refiner_layers)?,
+            context_refiner: context.collect::<Result<_>>()?,
+            layers: modulated("layers", config.n_layers)?,
+            final_layer: FinalLayer::load(&p.below("all_final_layer.2-1"))?,
+        })
+    }
+
+    /// Refines the caption features `(n, cap_feat_dim)` for latents of `height x width`. Independent of the time.
+    ///
+    /// # Errors
+    /// [`Error::Request`] when caption or picture reach beyond the positions that the model has.
+    pub fn caption(&self, features: &Tensor, height: usize, width: usize) -> Result<Caption> {
+        let pads = padding(features.rows());
+        let padded = features.rows() + pads;
+        self.check_positions(padded, height / 2, width / 2)?;
+        let caption = caption_positions(padded);
+        let image = image_positions(padded, height / 2, width / 2);
+        let caption_rope = Rope::new(&self.config, &caption, &self.device)?;
+        let mut tokens = ops::append_token(&self.cap_embedder.forward(features), &self.cap_pad_token, pads);
+        for (i, block) in self.context_refiner.iter().enumerate() {
+            block.forward(&mut tokens, &caption_rope);
+            assert_finite(&tokens, STAGE, || format!("context_refiner.{i}"))?;
+        }
+        Ok(Caption {
+            tokens,
+            image_rope: Rope::new(&self.config, &image, &self.device)?,
+            rope: Rope::new(&self.config, &[image, caption].concat(), &self.device)?,
+        })
+    }
+
+    /// All modulations at time `t`, from 0 (noise) to 1 (picture). Independent of prompt and latents.
+    pub fn time_condition(&self, t: f32) -> Result<TimeCondition> {
+        let mut temb = self.t_embedder.forward(t, &self.device)?;
+        let modulations = |blocks: &[ModulatedBlock]| blocks.iter().map(|b| b.modulation(&temb)).collect();
+        let (noise_refiner, layers) = (modulations(&self.noise_refiner), modulations(&self.layers));
+        ops::silu(&mut temb);
+        Ok(TimeCondition { noise_refiner, layers, final_scale: self.final_layer.scale(&temb) })
+    }
+
+    /// Latents `(channels, height, width)` -> velocity towards the picture, of the same shape.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] with the layer's name.
+    pub fn forward(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
+        let [_, height, width] = latents.shape()[..] else { panic!("latents of {:?}", latents.shape()) };
+        let tokens = height / 2 * (width / 2);
+        let mut x = ops::linear(&ops::patchify(latents), &self.x_embedder);
+        x = ops::append_token(&x, &self.x_pad_token, padding(tokens));
+        for (i, (block, modulation)) in self.noise_refiner.iter().zip(&time.noise_refiner).enumerate() {
+            block.forward(&mut x, &caption.image_rope, modulation);
+            assert_finite(&x, STAGE, || format!("noise_refiner.{i}"))?;
+        }
+        x = ops::concat_rows(&x, &caption.tokens);
+        for (i, (block, modulation)) in self.layers.iter().zip(&time.layers).enumerate() {
+            block.forward(&mut x, &caption.rope, modulation);
+            assert_finite(&x, STAGE, || format!("layers.{i}"))?;
+        }
+        let x = self.final_layer.forward(&ops::slice_rows(&x, 0, tokens), &time.final_scale);
+        assert_finite(&x, STAGE, || "all_final_layer.2-1".into())?;
+        Ok(ops::unpatchify(&x, height, width))
+    }
+
+    /// The sizes that it was read with.
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    fn check_positions(&self, caption: usize, height: usize, width: usize) -> Result<()> {
+        let [t, h, w] = self.config.axes_lens;
+        if caption + 1 >= t {
+            return Err(Error::Request {
+                what: format!("the prompt takes {caption} tokens, the model has positions for {}", t.saturating_sub(2)),
+                hint: "use a shorter prompt".into(),
+            });
+        }
+        if height > h || width > w {
+            return Err(Error::Request {
+                what: format!("a picture of {}x{} pixels is too large for the model", 16 * width, 16 * height),
+                hint: format!("the largest picture has {}x{} pixels", 16 * w, 16 * h),
+            });
+        }
+        Ok(())
+    }
+}

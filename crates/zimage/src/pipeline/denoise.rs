@@ -1,0 +1,140 @@
+//! The denoising loop, as an iterator: progress, preview and cancel need no callbacks; to cancel is to stop iterating.
+
+use super::encode::Prompts;
+use super::guidance::guide;
+use super::latents::{Keep, Start};
+use super::request::GenerateRequest;
+use super::{Latents, Pipeline};
+use crate::Result;
+use crate::model::scheduler::Schedule;
+use crate::model::transformer::{Caption, TimeCondition, Transformer};
+use crate::model::vae::Cut;
+use zimage_tensor::{Device, Tensor};
+
+/// One step done.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Counts from 0 over the steps that are run.
+    pub index: usize,
+    /// How many are run: fewer than the request's steps when it starts from an image.
+    pub count: usize,
+    /// Noise level of `latents`: 0 after the last step.
+    pub sigma: f32,
+    /// The latents after this step.
+    pub latents: Latents,
+}
+
+/// The loop of one picture: an iterator over its steps.
+pub struct Denoise {
+    device: Device,
+    transformer: Transformer,
+    schedule: Schedule,
+    positive: Caption,
+    guidance: Option<Guidance>,
+    keep: Option<Keep>,
+    first_step: usize,
+    step: usize,
+    failed: bool,
+    latents: Latents,
+}
+
+struct Guidance {
+    negative: Caption,
+    guidance: f64,
+    normalization: f64,
+    truncation: f64,
+}
+
+impl Pipeline {
+    /// Starts the loop of a request whose prompts have been encoded.
+    ///
+    /// # Errors
+    /// [`crate::Error::Request`] when the model cannot serve the request, or those of loading and of the VAE encoder.
+    pub fn denoise(&self, request: &GenerateRequest, prompts: &Prompts, cut: Cut) -> Result<Denoise> {
+        let schedule = self.schedule(request)?;
+        let Start { latents, step, keep } = self.start(request, &schedule, cut)?;
+        let [channels, height, width] = self.latent_shape(request);
+        let transformer = self.load_transformer()?;
+        let negative = prompts.negative.as_ref().map(|text| transformer.caption(&text.features, height, width));
+        let guidance = negative.transpose()?.map(|negative| Guidance {
+            negative,
+            guidance: request.guidance,
+            normalization: request.cfg_normalization,
+            truncation: request.cfg_truncation,
+        });
+        Ok(Denoise {
+            device: self.device.clone(),
+            positive: transformer.caption(&prompts.positive.features, height, width)?,
+            transformer,
+            schedule,
+            guidance,
+            keep,
+            first_step: step,
+            step,
+            failed: false,
+            latents: Latents { data: latents, channels, height, width },
+        })
+    }
+
+    /// The schedule of a request: its own shift, or the model's.
+    pub fn schedule(&self, request: &GenerateRequest) -> Result<Schedule> {
+        Ok(Schedule::new(request.steps, request.shift.unwrap_or(self.scheduler.shift))?)
+    }
+}
+
+impl Denoise {
+    /// How many steps are run in all.
+    pub fn n_steps(&self) -> usize {
+        self.schedule.steps() - self.first_step
+    }
+
+    /// The latents as they are now: the picture's once the iterator is at its end.
+    pub fn into_latents(self) -> Latents {
+        self.latents
+    }
+
+    fn advance(&mut self) -> Result<Step> {
+        let velocity = self.velocity()?;
+        let (dt, sigma) = (self.schedule.dt(self.step), self.schedule.sigmas[self.step + 1]);
+        // The scheduler's derivative points to the noise, the model's velocity to the picture.
+        self.latents.data.iter_mut().zip(velocity).for_each(|(x, v)| *x += dt * -v);
+        if let Some(keep) = &self.keep {
+            keep.restore(&mut self.latents.data, sigma);
+        }
+        let index = self.step - self.first_step;
+        self.step += 1;
+        Ok(Step { index, count: self.n_steps(), sigma, latents: self.latents.clone() })
+    }
+
+    /// The guided velocity at the current latents and time.
+    fn velocity(&self) -> Result<Vec<f32>> {
+        let t = self.schedule.t(self.step);
+        let time = self.transformer.time_condition(t)?;
+        let latents = self.latents.to_tensor(&self.device)?;
+        let positive = self.predict(&latents, &self.positive, &time)?;
+        match &self.guidance {
+            Some(g) if f64::from(t) <= g.truncation => {
+                let negative = self.predict(&latents, &g.negative, &time)?;
+                Ok(guide(&positive, &negative, g.guidance as f32, g.normalization as f32))
+            }
+            _ => Ok(positive),
+        }
+    }
+
+    fn predict(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Vec<f32>> {
+        Ok(self.transformer.forward(latents, caption, time)?.into_vec())
+    }
+}
+
+impl Iterator for Denoise {
+    type Item = Result<Step>;
+
+    fn next(&mut self) -> Option<Result<Step>> {
+        if self.failed || self.step == self.schedule.steps() {
+            return None;
+        }
+        let step = self.advance();
+        self.failed = step.is_err();
+        Some(step)
+    }
+}

@@ -1,0 +1,46 @@
+//! Prompts -> what the transformer reads of them.
+
+use super::Pipeline;
+use super::request::GenerateRequest;
+use crate::Result;
+use zimage_tensor::Tensor;
+
+/// What the text encoder made of one text.
+#[derive(Debug)]
+pub struct TextFeatures {
+    /// `(tokens, hidden_size)`.
+    pub features: Tensor,
+    /// Tokens beyond the model's limit, which were cut off.
+    pub dropped_tokens: usize,
+}
+
+/// The texts of a request, encoded.
+#[derive(Debug)]
+pub struct Prompts {
+    /// Of the prompt.
+    pub positive: TextFeatures,
+    /// Of the negative prompt, if the request is guided.
+    pub negative: Option<TextFeatures>,
+}
+
+impl Pipeline {
+    /// Encodes the prompts of several requests. The text encoder is in memory only for the time of this call.
+    ///
+    /// # Errors
+    /// [`crate::Error::Request`] for an unusable prompt, [`crate::Error::NonFinite`], or those of loading.
+    pub fn encode(&self, requests: &[GenerateRequest]) -> Result<Vec<Prompts>> {
+        let text_encoder = self.load_text_encoder()?;
+        let encode = |text: &str| -> Result<TextFeatures> {
+            let tokens = self.tokenizer.encode(text)?;
+            if tokens.dropped > 0 {
+                tracing::warn!("the prompt is too long: its last {} tokens are not used", tokens.dropped);
+            }
+            Ok(TextFeatures { features: text_encoder.forward(&tokens.ids)?, dropped_tokens: tokens.dropped })
+        };
+        let prompts = requests.iter().map(|request| {
+            let negative = request.is_guided().then(|| encode(&request.negative_prompt)).transpose()?;
+            Ok(Prompts { positive: encode(&request.prompt)?, negative })
+        });
+        prompts.collect()
+    }
+}

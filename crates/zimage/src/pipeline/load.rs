@@ -1,0 +1,67 @@
+//! Opening a model: the only place where the library opens model files.
+
+use super::{Pipeline, demo};
+use crate::Result;
+use crate::model::Parameters;
+use crate::model::scheduler::SchedulerConfig;
+use crate::model::text_encoder::TextEncoder;
+use crate::model::tokenizer::Tokenizer;
+use crate::model::transformer::Transformer;
+use crate::model::vae::{VaeDecoder, VaeEncoder};
+use std::path::Path;
+use zimage_tensor::Device;
+use zimage_weights::{Checkpoint, Component};
+
+impl Pipeline {
+    /// Opens the checkpoint at `path`. Configurations and tokenizer are read and checked; weights are mapped when a
+    /// stage needs them, and released after it.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] or [`crate::Error::Tokenizer`], naming the file.
+    pub fn load(path: &Path, device: Device) -> Result<Pipeline> {
+        Pipeline::from_checkpoint(Checkpoint::open(path)?, device)
+    }
+
+    /// Opens the small model that the library carries.
+    ///
+    /// # Errors
+    /// None that a user could cause.
+    pub fn demo(device: Device) -> Result<Pipeline> {
+        Pipeline::from_checkpoint(Checkpoint::from_files(demo::files())?, device)
+    }
+
+    fn from_checkpoint(checkpoint: Checkpoint, device: Device) -> Result<Pipeline> {
+        let vocab = checkpoint.text_encoder_config().vocab_size;
+        let tokenizer = Tokenizer::from_json(&checkpoint.tokenizer_json()?, checkpoint.label(), vocab)?;
+        Ok(Pipeline {
+            tokenizer,
+            scheduler: SchedulerConfig::from_json(checkpoint.scheduler_config())?,
+            checkpoint,
+            device,
+        })
+    }
+
+    /// Maps the text encoder.
+    pub(super) fn load_text_encoder(&self) -> Result<TextEncoder> {
+        let weights = self.checkpoint.weights(Component::TextEncoder)?;
+        TextEncoder::load(self.checkpoint.text_encoder_config(), &Parameters::new(&weights, &self.device))
+    }
+
+    /// Maps the transformer.
+    pub(super) fn load_transformer(&self) -> Result<Transformer> {
+        let weights = self.checkpoint.weights(Component::Transformer)?;
+        Transformer::load(self.checkpoint.transformer_config(), &Parameters::new(&weights, &self.device))
+    }
+
+    /// Reads the decoder half of the VAE.
+    pub(super) fn load_vae_decoder(&self) -> Result<VaeDecoder> {
+        let weights = self.checkpoint.weights(Component::Vae)?;
+        VaeDecoder::load(self.checkpoint.vae_config(), &Parameters::new(&weights, &self.device))
+    }
+
+    /// Reads the encoder half of the VAE.
+    pub(super) fn load_vae_encoder(&self) -> Result<VaeEncoder> {
+        let weights = self.checkpoint.weights(Component::Vae)?;
+        VaeEncoder::load(self.checkpoint.vae_config(), &Parameters::new(&weights, &self.device))
+    }
+}

@@ -1,0 +1,102 @@
+//! From a request to a picture: the only file that knows the order of the stages.
+
+mod decode;
+mod demo;
+mod denoise;
+pub mod encode;
+mod guidance;
+pub mod image;
+mod latents;
+mod load;
+pub mod metadata;
+pub mod plan;
+pub mod request;
+pub mod rng;
+#[cfg(test)]
+mod tests;
+
+pub use crate::model::vae::Cut;
+pub use denoise::{Denoise, Step};
+
+use crate::Result;
+use crate::model::scheduler::SchedulerConfig;
+use crate::model::tokenizer::Tokenizer;
+use image::RgbImage;
+use request::GenerateRequest;
+use zimage_tensor::{Device, Tensor};
+use zimage_weights::Checkpoint;
+
+/// A model, opened and checked, on a device.
+///
+/// [`Pipeline::generate`] makes a picture in one call. A caller that shows progress or cancels runs the stages itself:
+/// [`Pipeline::encode`], [`Pipeline::denoise`] (an iterator over steps), [`Pipeline::decode`].
+pub struct Pipeline {
+    checkpoint: Checkpoint,
+    tokenizer: Tokenizer,
+    scheduler: SchedulerConfig,
+    device: Device,
+}
+
+/// A finished picture.
+#[derive(Debug)]
+pub struct Picture {
+    /// 8-bit RGB.
+    pub image: RgbImage,
+    /// What it was decoded from.
+    pub latents: Latents,
+}
+
+/// Latents `(channels, height, width)` in main memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Latents {
+    /// Row-major values.
+    pub data: Vec<f32>,
+    /// 16 for every Z-Image so far.
+    pub channels: usize,
+    /// An eighth of the picture's height.
+    pub height: usize,
+    /// An eighth of the picture's width.
+    pub width: usize,
+}
+
+impl Pipeline {
+    /// Makes a picture.
+    ///
+    /// # Errors
+    /// Those of the stages.
+    pub fn generate(&self, request: &GenerateRequest) -> Result<Picture> {
+        let cut = Cut::Whole;
+        let prompts = self.encode(std::slice::from_ref(request))?.remove(0);
+        let mut denoise = self.denoise(request, &prompts, cut)?;
+        denoise.by_ref().try_for_each(|step| step.map(drop))?;
+        let latents = denoise.into_latents();
+        let image = self.decode(&latents, cut)?;
+        Ok(Picture { image, latents })
+    }
+
+    /// The opened checkpoint.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The device that it computes on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Width and height that the model was trained at, in pixels.
+    pub fn native_size(&self) -> usize {
+        self.checkpoint.vae_config().sample_size
+    }
+
+    /// The shift of the model's own schedule.
+    pub fn native_shift(&self) -> f64 {
+        self.scheduler.shift
+    }
+}
+
+impl Latents {
+    fn to_tensor(&self, device: &Device) -> Result<Tensor> {
+        Ok(Tensor::from_vec(device, &[self.channels, self.height, self.width], self.data.clone())?)
+    }
+}

@@ -1,0 +1,145 @@
+//! What a request will take, before anything is loaded: memory and work per phase.
+//!
+//! A phase's memory is its weights (mapped from their files, so the system can drop and re-read them) and its working
+//! memory, counted from the largest set of tensors that are alive at once.
+
+use super::request::{GenerateRequest, Task};
+use super::{Cut, Pipeline};
+use crate::model::tokenizer::MAX_TOKENS;
+use crate::{Error, Result};
+use serde::Serialize;
+use zimage_weights::Component;
+
+const F32: u64 = 4;
+
+/// What one phase takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Phase {
+    /// `encode`, `encode image`, `denoise`, `decode`.
+    pub name: &'static str,
+    /// Bytes of the weights that the phase reads.
+    pub weights_bytes: u64,
+    /// Bytes of everything else at its peak.
+    pub working_bytes: u64,
+    /// Floating-point operations, a multiply-add counting two.
+    pub flop: f64,
+}
+
+/// What a request takes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The phases in their order; each releases what it loaded before the next begins.
+    pub phases: Vec<Phase>,
+    /// Whether the VAE works in tiles.
+    #[serde(skip)]
+    pub cut: Cut,
+}
+
+impl Phase {
+    /// Weights and working memory.
+    pub fn peak_bytes(&self) -> u64 {
+        self.weights_bytes + self.working_bytes
+    }
+}
+
+impl Plan {
+    /// The phase that needs most memory.
+    pub fn peak(&self) -> &Phase {
+        self.phases.iter().max_by_key(|phase| phase.peak_bytes()).expect("a plan has phases: this is a bug")
+    }
+}
+
+impl Pipeline {
+    /// Plans a request within `budget_bytes` of memory. The VAE works whole where that fits, else in tiles.
+    ///
+    /// # Errors
+    /// [`Error::Memory`] when a phase needs more even so; [`Error::Weights`] when a component cannot be opened.
+    pub fn plan(&self, request: &GenerateRequest, budget_bytes: u64) -> Result<Plan> {
+        let whole = self.plan_with(request, Cut::Whole)?;
+        if whole.peak().peak_bytes() <= budget_bytes {
+            return Ok(whole);
+        }
+        let tiled = self.plan_with(request, Cut::Tiles)?;
+        let peak = tiled.peak();
+        if peak.peak_bytes() <= budget_bytes {
+            return Ok(tiled);
+        }
+        Err(Error::Memory { phase: peak.name, needed_bytes: peak.peak_bytes(), budget_bytes })
+    }
+
+    fn plan_with(&self, request: &GenerateRequest, cut: Cut) -> Result<Plan> {
+        let tokens = self.tokenizer.encode(&request.prompt)?.ids.len().min(MAX_TOKENS) as u64;
+        let mut phases = vec![self.plan_encode(request, tokens)?];
+        if !matches!(request.task, Task::TextToImage) {
+            phases.push(self.plan_vae("encode image", request, cut)?);
+        }
+        phases.push(self.plan_denoise(request, tokens)?);
+        phases.push(self.plan_vae("decode", request, cut)?);
+        Ok(Plan { phases, cut })
+    }
+
+    fn plan_encode(&self, request: &GenerateRequest, tokens: u64) -> Result<Phase> {
+        let c = self.checkpoint.text_encoder_config();
+        let (hidden, ffn) = (c.hidden_size as u64, c.intermediate_size as u64);
+        let (q, kv) = ((c.n_heads * c.head_dim) as u64, (c.n_kv_heads * c.head_dim) as u64);
+        let layer = 2 * hidden * q + 2 * hidden * kv + 3 * hidden * ffn;
+        let flop = 2 * tokens * layer * (c.n_layers as u64 - 1) + 4 * tokens * tokens * q;
+        let texts = if request.is_guided() { 2.0 } else { 1.0 };
+        Ok(Phase {
+            name: "encode",
+            weights_bytes: self.weights_bytes(Component::TextEncoder)?,
+            working_bytes: F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
+                + linear_scratch(hidden.max(ffn)),
+            flop: flop as f64 * texts,
+        })
+    }
+
+    fn plan_denoise(&self, request: &GenerateRequest, caption: u64) -> Result<Phase> {
+        let c = self.checkpoint.transformer_config();
+        let (dim, ffn) = (c.dim as u64, c.ffn_hidden() as u64);
+        let image = (request.width as u64 / 16 * (request.height as u64 / 16)).next_multiple_of(32);
+        let tokens = image + caption.next_multiple_of(32);
+        let block = |tokens: u64| 2 * tokens * (4 * dim * dim + 3 * dim * ffn) + 4 * tokens * tokens * dim;
+        let pass = block(tokens) * c.n_layers as u64 + block(image) * c.n_refiner_layers as u64;
+        let steps = request.steps * if request.is_guided() { 2 } else { 1 };
+        Ok(Phase {
+            name: "denoise",
+            weights_bytes: self.weights_bytes(Component::Transformer)?,
+            working_bytes: F32 * tokens * (3 * dim + (3 * dim).max(3 * ffn)) + linear_scratch(ffn),
+            flop: pass as f64 * steps as f64,
+        })
+    }
+
+    /// Both halves of the VAE have about the same work and peak: the resnets at full resolution.
+    fn plan_vae(&self, name: &'static str, request: &GenerateRequest, cut: Cut) -> Result<Phase> {
+        let c = self.checkpoint.vae_config();
+        let picture = (request.width * request.height) as u64;
+        let pixels = match cut {
+            Cut::Whole => picture,
+            Cut::Tiles => picture.min((c.sample_size * c.sample_size) as u64),
+        };
+        // At the last change of channels, input, its norm and the output are alive: the widest of them twice.
+        let channels: Vec<u64> = c.block_out_channels.iter().map(|&channels| channels as u64).collect();
+        let planes = 2 * channels[1.min(channels.len() - 1)] + channels[0];
+        let flop: f64 = channels
+            .iter()
+            .enumerate()
+            .map(|(level, &channels)| {
+                let convolutions = 2 * (c.layers_per_block as u64 + 1) + 1;
+                18.0 * (channels * channels * convolutions * (picture >> (2 * level))) as f64
+            })
+            .sum();
+        let weights_bytes = self.weights_bytes(Component::Vae)?;
+        // Convolution weights are widened to f32 when they are read, beside the mapped file.
+        Ok(Phase { name, weights_bytes: 3 * weights_bytes, working_bytes: F32 * (planes * pixels + 6 * picture), flop })
+    }
+
+    fn weights_bytes(&self, component: Component) -> Result<u64> {
+        Ok(self.checkpoint.weights(component)?.size_bytes())
+    }
+}
+
+/// Bytes that the threads' tiles of widened weights take: 256 rows each, on a few threads.
+fn linear_scratch(cols: u64) -> u64 {
+    2 * 256 * cols * F32
+}

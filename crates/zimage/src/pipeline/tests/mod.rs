@@ -1,0 +1,144 @@
+//! Whole runs against diffusers.
+
+use super::image::{InitImage, Mask};
+use super::request::{GenerateOptions, GenerateRequest, Task};
+use super::{Cut, Latents, Pipeline};
+use crate::goldens::tolerances::{LATENTS, PIXEL};
+use crate::goldens::{Golden, assert_close, json, path};
+use serde_json::Value;
+use zimage_tensor::Device;
+
+fn pipeline(model: &str, threads: usize) -> Pipeline {
+    let device = Device::cpu(threads).expect("a pool of threads");
+    Pipeline::load(&path(&format!("models/{model}")), device).expect("the tiny models open")
+}
+
+fn number(case: &Value, key: &str) -> usize {
+    case[key].as_u64().and_then(|v| v.try_into().ok()).unwrap_or_else(|| panic!("{key} of {case}"))
+}
+
+/// `cfg_normalization` is false, true or a number in diffusers.
+fn normalization(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(if value == &Value::Bool(true) { 1.0 } else { 0.0 })
+}
+
+fn task(case: &Value) -> Task {
+    let file = |key: &str| path(&format!("pipeline/{}", case[key].as_str().expect("a file name")));
+    let image = || InitImage::open(&file("image")).expect("the picture opens");
+    let strength = || case["strength"].as_f64().expect("a strength");
+    match case["task"].as_str() {
+        Some("text") => Task::TextToImage,
+        Some("image") => Task::ImageToImage { image: image(), strength: strength() },
+        Some("inpaint") => {
+            let mask = Mask::open(&file("mask")).expect("the mask opens");
+            Task::Inpaint { image: image(), mask, strength: strength() }
+        }
+        other => panic!("task {other:?}"),
+    }
+}
+
+fn request(case: &Value) -> GenerateRequest {
+    GenerateRequest::new(GenerateOptions {
+        prompt: case["prompt"].as_str().expect("a prompt").into(),
+        negative_prompt: case["negative_prompt"].as_str().unwrap_or_default().into(),
+        width: number(case, "width"),
+        height: number(case, "height"),
+        steps: number(case, "steps"),
+        seed: case["seed"].as_u64().expect("a seed"),
+        guidance: case["guidance_scale"].as_f64().expect("a number"),
+        cfg_normalization: normalization(&case["cfg_normalization"]),
+        cfg_truncation: case["cfg_truncation"].as_f64().expect("a number"),
+        shift: None,
+        task: task(case),
+    })
+    .expect("the cases are valid")
+}
+
+/// Runs a case and compares every step's latents and the picture.
+fn check(case: &Value) {
+    let name = case["name"].as_str().expect("a name");
+    let golden = Golden::open(&format!("pipeline/{name}.safetensors"));
+    let pipeline = pipeline(case["model"].as_str().expect("a model"), 2);
+    let request = request(case);
+    let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
+    let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
+    let expected = golden.values("steps");
+    let steps: Vec<_> = denoise.by_ref().map(|step| step.expect("finite")).collect();
+    assert_eq!(steps.len(), golden.shape("steps")[0], "{name}: steps");
+    for (step, expected) in steps.iter().zip(expected.chunks(expected.len() / steps.len())) {
+        assert_close(&format!("{name} step {}", step.index), expected, &step.latents.data, LATENTS);
+    }
+    let image = pipeline.decode(&denoise.into_latents(), Cut::Whole).expect("finite");
+    let reference = InitImage::open(&path(&format!("pipeline/{name}.png"))).expect("the picture opens");
+    assert_eq!((image.width(), image.height()), (reference.image().width(), reference.image().height()), "{name}");
+    let worst = image.pixels().iter().zip(reference.image().pixels()).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(worst <= Some(PIXEL), "{name}: a pixel is off by {worst:?}");
+}
+
+#[test]
+fn whole_runs_agree_with_diffusers() {
+    let cases = json("pipeline/cases.json");
+    cases["cases"].as_array().expect("a list of cases").iter().for_each(check);
+}
+
+#[test]
+fn the_picture_does_not_depend_on_the_number_of_threads() {
+    let request = GenerateRequest::text_to_image("a cat", 80, 64, 4, 7).expect("valid");
+    let pictures = [1, 2, 3].map(|threads| pipeline("tiny-a", threads).generate(&request).expect("a picture"));
+    let bits = |latents: &Latents| latents.data.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for picture in &pictures {
+        assert_eq!(picture.image, pictures[0].image);
+        assert_eq!(bits(&picture.latents), bits(&pictures[0].latents));
+    }
+}
+
+#[test]
+fn the_shift_of_a_request_acts() {
+    let request = GenerateRequest::text_to_image("a cat", 32, 32, 4, 7).expect("valid");
+    let shifted = GenerateOptions { shift: Some(1.0), ..(*request).clone() };
+    let pipeline = pipeline("tiny-a", 1);
+    let [a, b] = [request, GenerateRequest::new(shifted).expect("valid")].map(|r| pipeline.generate(&r));
+    assert_ne!(a.expect("a picture").latents, b.expect("a picture").latents);
+}
+
+#[test]
+fn the_demo_model_opens_and_draws() {
+    let pipeline = Pipeline::demo(Device::cpu(2).expect("two threads")).expect("it opens");
+    let size = pipeline.native_size();
+    let request =
+        GenerateRequest::text_to_image("a red circle on a white background", size, size, 8, 1).expect("valid");
+    let picture = pipeline.generate(&request).expect("a picture");
+    let pixels = picture.image.pixels().chunks_exact(3);
+    let red = pixels.clone().filter(|p| p[0] > 150 && p[1] < 110 && p[2] < 110).count();
+    let white = pixels.filter(|p| p.iter().all(|&v| v > 200)).count();
+    assert!(red > size * size / 50 && white > size * size / 4, "{red} red and {white} white pixels");
+}
+
+#[test]
+fn plans_cut_the_picture_where_memory_is_short_and_refuse_where_that_is_not_enough() {
+    let pipeline = pipeline("tiny-a", 1);
+    let request = GenerateRequest::text_to_image("a cat", 2048, 2048, 4, 7).expect("valid");
+    let whole = pipeline.plan(&request, u64::MAX).expect("it fits");
+    assert_eq!(whole.cut, Cut::Whole);
+    let peak = whole.peak().peak_bytes();
+    assert!(pipeline.plan(&request, 1 << 20).is_err_and(|e| matches!(e, crate::Error::Memory { .. })));
+    assert!(peak > 2048 * 2048 * 4 * 3, "the picture alone takes more");
+}
+
+#[test]
+fn refused_requests_are_named() {
+    let valid = GenerateRequest::text_to_image("", 16, 16, 1, 0).expect("an empty prompt is allowed");
+    let refused = |change: fn(&mut GenerateOptions)| {
+        let mut options = (*valid).clone();
+        change(&mut options);
+        GenerateRequest::new(options).expect_err("it is refused").to_string()
+    };
+    assert!(refused(|o| o.width = 100).contains("96 and 112"));
+    assert!(refused(|o| o.height = 0).contains("height 0"));
+    assert!(refused(|o| o.height = 8).contains("16"));
+    assert!(refused(|o| o.steps = 0).contains("0 steps"));
+    assert!(refused(|o| o.steps = 1001).contains("1001 steps"));
+    assert!(refused(|o| o.guidance = f64::NAN).contains("guidance NaN"));
+    assert!(refused(|o| o.guidance = -1.0).contains("guidance -1"));
+    assert!(refused(|o| o.shift = Some(0.0)).contains("shift 0"));
+}
