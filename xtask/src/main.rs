@@ -2,6 +2,7 @@
 
 mod goldens;
 mod random_checkpoint;
+mod tidy;
 
 use anyhow::{Result, bail};
 
@@ -10,6 +11,7 @@ fn main() -> Result<()> {
     match arguments.next().as_deref() {
         Some("goldens") => goldens::run(arguments),
         Some("random-checkpoint") => random_checkpoint::run(arguments),
-        _ => bail!("usage: cargo xtask goldens|random-checkpoint"),
+        Some("tidy") => tidy::run(),
+        _ => bail!("usage: cargo xtask goldens|random-checkpoint|tidy"),
     }
 }
