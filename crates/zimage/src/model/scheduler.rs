@@ -60,16 +60,12 @@ pub enum ScheduleError {
         strength: f64,
     },
     /// The strength leaves nothing to do.
-    #[error(
-        "strength {strength} with {steps} steps leaves no step to run\nhint: use a strength of at least {least:.3}, or more steps"
-    )]
+    #[error("strength {strength} leaves none of the {steps} steps to run\nhint: use a larger strength")]
     NoStep {
         /// The strength asked for.
         strength: f64,
         /// The number of steps asked for.
         steps: usize,
-        /// The smallest strength that runs one step.
-        least: f64,
     },
 }
 
@@ -181,7 +177,7 @@ impl Schedule {
         let initial = (steps as f64 * strength).min(steps as f64);
         let start = (steps as f64 - initial).max(0.0) as usize;
         if start >= steps {
-            return Err(ScheduleError::NoStep { strength, steps, least: 1.0 / steps as f64 });
+            return Err(ScheduleError::NoStep { strength, steps });
         }
         Ok(start)
     }
