@@ -1,0 +1,332 @@
+//! Every flag of the command line, declared once. Defaults that depend on the model or the config are filled in later.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  zimage generate \"a red fox in the snow\"
+  zimage generate -m ./Z-Image-Turbo --width 1024 --height 768 --seed 42 -o fox.png \"a red fox\"
+  zimage generate -m ./Z-Image-Turbo --init-image photo.jpg --strength 0.5 \"as a watercolour\"
+  zimage plan -m ./Z-Image-Turbo --width 2048 --height 2048 \"a red fox\"
+  zimage doctor ./Z-Image-Turbo
+
+Every setting of config.toml in $ZIMAGE_HOME may also come from the environment, as ZIMAGE_ and its name in capitals
+(ZIMAGE_MODEL, ZIMAGE_STEPS, ...). Flags win over the environment, and the environment over the file.";
+
+/// Pictures from text with Z-Image, on your own machine.
+#[derive(Debug, Parser)]
+#[command(name = "zimage", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Print results and errors only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Say more about what is done; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make pictures from a prompt.
+    Generate(Box<GenerateArgs>),
+    /// Predict the memory and the work of `generate` with the same flags, without loading weights.
+    Plan(Box<GenerateArgs>),
+    /// Say what a model file, a model directory or a picture is.
+    Inspect(InspectArgs),
+    /// Say whether a model can be used, and what is wrong with it.
+    Doctor(InspectArgs),
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// A file or a directory.
+    pub path: PathBuf,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    #[command(flatten)]
+    pub size: SizeArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub image: ImageArgs,
+    #[command(flatten)]
+    pub machine: MachineArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub later: LaterArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prompt and model")]
+pub struct PromptArgs {
+    /// What the picture shows; may be empty.
+    #[arg(required_unless_present = "prompt_file", conflicts_with = "prompt_file")]
+    pub prompt: Option<String>,
+
+    /// One prompt per line, one picture each; `-` reads stdin.
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+
+    /// An installed model, or the path of one [default: the embedded demo model].
+    #[arg(short, long, value_name = "NAME|PATH")]
+    pub model: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Size")]
+pub struct SizeArgs {
+    /// Width in pixels, a multiple of 16 [default: 1024; the demo model's own size; the init image's size].
+    #[arg(long, value_name = "PX", conflicts_with_all = ["aspect", "base"])]
+    pub width: Option<u32>,
+
+    /// Height in pixels, a multiple of 16 [default: as for --width].
+    #[arg(long, value_name = "PX", conflicts_with_all = ["aspect", "base"])]
+    pub height: Option<u32>,
+
+    /// Shape of the picture, instead of width and height: 16:9, 3:2, 1:1, ...
+    #[arg(long, value_name = "W:H")]
+    pub aspect: Option<Aspect>,
+
+    /// Side of the square that has the picture's area, for --aspect [default: 1024; the demo model's own size].
+    #[arg(long, value_name = "PX")]
+    pub base: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Forward passes of the whole schedule [default: 8].
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+
+    /// Seed of the noise, 64-bit; the same seed gives the same picture [default: random, and printed].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Pictures per prompt, with seeds counting up.
+    #[arg(short = 'n', long, value_name = "N", default_value = "1")]
+    pub count: NonZeroUsize,
+
+    /// Guidance: pos + G (pos - neg); 0 is off [default: 0].
+    #[arg(long, value_name = "G", allow_negative_numbers = true)]
+    pub guidance: Option<f64>,
+
+    /// What the picture must not show; acts when guidance is above 0 [default: empty].
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub negative: Option<String>,
+
+    /// Cap the norm of the guided prediction at X times the unguided one's; 0 is off [default: 0].
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub cfg_normalization: Option<f64>,
+
+    /// Stop guidance at times above X [default: 1].
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub cfg_truncation: Option<f64>,
+
+    /// Shift of the schedule [default: the model's].
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub shift: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Starting from a picture")]
+pub struct ImageArgs {
+    /// Start from this picture instead of from noise.
+    #[arg(long, value_name = "FILE")]
+    pub init_image: Option<PathBuf>,
+
+    /// How much of the init image is painted anew, from 0 to 1 [default: 0.6].
+    #[arg(long, value_name = "X", requires = "init_image", allow_negative_numbers = true)]
+    pub strength: Option<f64>,
+
+    /// Paint only where this picture is white.
+    #[arg(long, value_name = "FILE", requires = "init_image")]
+    pub mask: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    /// Where to compute: auto, cpu, cuda[:N], metal, mlx [default: auto].
+    #[arg(long)]
+    pub device: Option<DeviceChoice>,
+
+    /// Arithmetic: auto, exact (no activation is quantized), int8 [default: auto].
+    #[arg(long)]
+    pub compute: Option<Compute>,
+
+    /// Threads; the picture does not depend on them [default: all cores].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Cap on memory: 6G, 512M, ... [default: all memory].
+    #[arg(long, value_name = "SIZE")]
+    pub mem: Option<MemorySize>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// File to write, .png, .jpg or .webp; {seed}, {index} and {prompt} are filled in; an existing file is never
+    /// overwritten, a number is added instead [default: <home>/outputs/<date>/<time>-<seed>.png].
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<String>,
+
+    /// Write the final latents, before the VAE, as safetensors.
+    #[arg(long, value_name = "FILE")]
+    pub save_latents: Option<String>,
+
+    /// Print one JSON line per picture instead of its path.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of the contract that this build does not serve. They are refused by name, never ignored.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Not in this build")]
+pub struct LaterArgs {
+    /// LoRA adapter and its weight; repeatable.
+    #[arg(long, value_name = "FILE|NAME[:WEIGHT]")]
+    pub lora: Vec<String>,
+
+    /// ControlNet.
+    #[arg(long, value_name = "PATH")]
+    pub control_model: Option<PathBuf>,
+
+    /// Picture for the ControlNet.
+    #[arg(long, value_name = "FILE")]
+    pub control_image: Option<PathBuf>,
+
+    /// Weight of the ControlNet.
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub control_scale: Option<f64>,
+
+    /// Step caching: none, slow, medium, fast; only none is in this build.
+    #[arg(long, default_value = "none", value_parser = ["none", "slow", "medium", "fast"])]
+    pub cache: String,
+
+    /// Expand the prompt with a language model first.
+    #[arg(long)]
+    pub enhance: bool,
+
+    /// Show the picture in the terminal.
+    #[arg(long)]
+    pub show: bool,
+}
+
+/// Width to height.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Aspect {
+    pub width: f64,
+    pub height: f64,
+}
+
+impl FromStr for Aspect {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |text: &str| text.trim().parse().ok().filter(|side: &f64| side.is_finite() && *side > 0.0);
+        let sides = text.split_once(':').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+        let (width, height) = sides.ok_or("expected two positive numbers, as in 16:9")?;
+        Ok(Self { width, height })
+    }
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceChoice {
+    Auto,
+    Cpu,
+    /// A device of the contract that this build does not have, as it was written.
+    Absent(String),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let cuda = |text: &str| text.strip_prefix("cuda:").is_some_and(|index| index.parse::<u32>().is_ok());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" | "metal" | "mlx" => Ok(Self::Absent(text.into())),
+            _ if cuda(text) => Ok(Self::Absent(text.into())),
+            _ => Err("expected auto, cpu, cuda, cuda:N, metal or mlx".into()),
+        }
+    }
+}
+
+/// Which arithmetic to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compute {
+    Auto,
+    Exact,
+    Int8,
+}
+
+impl FromStr for Compute {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "exact" => Ok(Self::Exact),
+            "int8" => Ok(Self::Int8),
+            _ => Err("expected auto, exact or int8".into()),
+        }
+    }
+}
+
+/// A number of bytes; `6G`, `6GB` and `6GiB` are all 6 * 2^30.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySize(pub u64);
+
+impl FromStr for MemorySize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim().to_ascii_lowercase().trim_end_matches("ib").trim_end_matches('b') {
+            "" => 0,
+            "k" => 10,
+            "m" => 20,
+            "g" => 30,
+            "t" => 40,
+            _ => return Err("expected a size such as 6G, 512M or 8000000000".into()),
+        };
+        let number: f64 = number.parse().map_err(|_| "expected a size such as 6G, 512M or 8000000000")?;
+        let bytes = number * (1u64 << shift) as f64;
+        if bytes >= 1.0 && bytes < u64::MAX as f64 {
+            Ok(Self(bytes as u64))
+        } else {
+            Err("the size is out of range".into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! Ctrl-C: the program ends at once, but never in the middle of writing a file.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::failure::{Code, Failure};
+
+/// Held while a result is written and announced.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// From here on, Ctrl-C ends the program with exit code 5.
+pub fn install() -> Result<(), Failure> {
+    let handler = || {
+        let _written = writing();
+        eprintln!("error: cancelled");
+        std::process::exit(Code::Cancelled as i32);
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))
+}
+
+/// While this lives, Ctrl-C waits.
+pub fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}

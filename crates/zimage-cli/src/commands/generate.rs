@@ -1,0 +1,249 @@
+//! `zimage generate`: pictures from prompts.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use jiff::Zoned;
+use serde::Serialize;
+use zimage::GenerateRequest;
+use zimage::pipeline::encode::Prompts;
+use zimage::pipeline::image::ImageFormat;
+use zimage::pipeline::metadata::{FileRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
+use zimage::pipeline::{Cut, Latents};
+use zimage::{Picture, Task};
+use zimage_weights::container::{Metadata as Header, TensorSource, write_safetensors};
+use zimage_weights::digest::sha256_bytes;
+
+use crate::args::{GenerateArgs, OutputArgs};
+use crate::cancel;
+use crate::digests::Digests;
+use crate::env::{Environment, peak_memory};
+use crate::failure::Failure;
+use crate::output::{self, Placeholders, Template};
+use crate::progress::Progress;
+use crate::request::Job;
+
+/// No activation is quantized; this build has no other arithmetic.
+const COMPUTE: &str = "exact";
+
+pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) -> Result<ExitCode, Failure> {
+    cancel::install()?;
+    let targets = Targets::new(&args.output, environment)?;
+    let job = Job::new(args, environment, progress)?;
+    // Every request is planned before the first is run, so that nothing is refused after minutes of work.
+    let cuts = job.requests.iter().map(|request| Ok(job.pipeline.plan(request, job.memory)?.cut));
+    let cuts = cuts.collect::<Result<Vec<Cut>, zimage::Error>>()?;
+    targets.prepare(&job)?;
+
+    progress.stage("reading the model's digests");
+    let files = Digests::load(&environment.home).of_checkpoint(job.pipeline.checkpoint())?;
+    let run = Run { job: &job, targets: &targets, files, progress, json: args.output.json };
+    run.all(&cuts)?;
+    progress.finish();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the results of a run go.
+struct Targets {
+    pictures: Template,
+    format: ImageFormat,
+    latents: Option<Template>,
+}
+
+impl Targets {
+    fn new(args: &OutputArgs, environment: &Environment) -> Result<Self, Failure> {
+        let chosen = args.output.clone().or(environment.config.output.clone());
+        let (pictures, format) = Template::for_pictures(&chosen.unwrap_or_else(|| default_output(&environment.home)))?;
+        let latents = args.save_latents.as_deref().map(Template::new).transpose()?;
+        Ok(Self { pictures, format, latents })
+    }
+
+    /// Makes the directories of the first picture; a failure here costs nothing.
+    fn prepare(&self, job: &Job) -> Result<(), Failure> {
+        let Some(request) = job.requests.first() else { return Ok(()) };
+        let values = Placeholders { seed: request.seed, index: 0, prompt: &request.prompt };
+        output::prepare(&self.pictures.fill(&values)?)?;
+        self.latents.as_ref().map_or(Ok(()), |latents| output::prepare(&latents.fill(&values)?))
+    }
+}
+
+fn default_output(home: &Path) -> String {
+    let now = Zoned::now();
+    let name = format!("{}-{{seed}}.png", now.strftime("%H%M%S"));
+    // Braces in the home directory's own name would read as placeholders; such a name is refused with its text.
+    home.join("outputs").join(now.strftime("%Y-%m-%d").to_string()).join(name).display().to_string()
+}
+
+/// Milliseconds of wall time. `load` and `encode` are those of the first picture that needed them, else 0.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+struct Timings {
+    load: u64,
+    encode: u64,
+    denoise: u64,
+    decode: u64,
+}
+
+/// The JSON line of one picture; its keys are a contract.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    path: &'a Path,
+    seed: u64,
+    width: usize,
+    height: usize,
+    steps: usize,
+    model: &'a str,
+    sha256: String,
+    timings_ms: Timings,
+    peak_rss_bytes: Option<u64>,
+    device: &'a str,
+    compute: &'a str,
+}
+
+struct Run<'a> {
+    job: &'a Job,
+    targets: &'a Targets,
+    files: Vec<FileRecord>,
+    progress: &'a Progress,
+    json: bool,
+}
+
+impl Run<'_> {
+    fn all(&self, cuts: &[Cut]) -> Result<(), Failure> {
+        let job = self.job;
+        self.progress.stage("reading the prompt");
+        let started = Instant::now();
+        let prompts = job.pipeline.encode(&job.requests)?;
+        let encode = started.elapsed() / job.requests.len() as u32;
+        let mut index = 0;
+        for ((request, prompts), &cut) in job.requests.iter().zip(&prompts).zip(cuts) {
+            for number in 0..job.count {
+                let load = if index == 0 { job.load_time } else { Duration::ZERO };
+                let encode = if number == 0 { encode } else { Duration::ZERO };
+                let timings = Timings { load: millis(load), encode: millis(encode), ..Timings::default() };
+                let request = request.with_seed(request.seed.wrapping_add(number as u64));
+                self.one(&request, prompts, cut, index, timings)?;
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn one(
+        &self,
+        request: &GenerateRequest,
+        prompts: &Prompts,
+        cut: Cut,
+        index: usize,
+        mut timings: Timings,
+    ) -> Result<(), Failure> {
+        let pipeline = &self.job.pipeline;
+        self.progress.stage("preparing");
+        let started = Instant::now();
+        let mut denoise = pipeline.denoise(request, prompts, cut)?;
+        self.progress.steps("step", denoise.n_steps());
+        for step in denoise.by_ref() {
+            step?;
+            self.progress.step();
+        }
+        let latents = denoise.into_latents();
+        timings.denoise = millis(started.elapsed());
+
+        self.progress.stage("decoding");
+        let started = Instant::now();
+        let image = pipeline.decode(&latents, cut)?;
+        timings.decode = millis(started.elapsed());
+        self.write(request, &Picture { image, latents }, cut, index, timings)
+    }
+
+    fn write(
+        &self,
+        request: &GenerateRequest,
+        picture: &Picture,
+        cut: Cut,
+        index: usize,
+        timings_ms: Timings,
+    ) -> Result<(), Failure> {
+        let bytes = picture.image.encode(self.targets.format, Some(&self.metadata(request, cut)));
+        let bytes = bytes.map_err(Failure::failed)?;
+        let values = Placeholders { seed: request.seed, index, prompt: &request.prompt };
+        let path = self.targets.pictures.fill(&values)?;
+        let _uninterrupted = cancel::writing();
+        output::prepare(&path)?;
+        let path = output::write_numbered(&path, &bytes)?;
+        if let Some(template) = &self.targets.latents {
+            write_latents(&template.fill(&values)?, &picture.latents)?;
+        }
+        self.progress.finish();
+        if !self.json {
+            return output::print_line(&path.display().to_string());
+        }
+        let line = Line {
+            path: &path,
+            seed: request.seed,
+            width: request.width,
+            height: request.height,
+            steps: request.steps,
+            model: &self.job.label,
+            sha256: sha256_bytes(&bytes),
+            timings_ms,
+            peak_rss_bytes: peak_memory(),
+            device: self.job.pipeline.device().name(),
+            compute: COMPUTE,
+        };
+        let line = serde_json::to_string(&line)
+            .map_err(|error| Failure::failed(format!("{} has no JSON form: {error}", path.display())))?;
+        output::print_line(&line)
+    }
+
+    fn metadata(&self, request: &GenerateRequest, cut: Cut) -> Metadata {
+        Metadata {
+            schema_version: SCHEMA_VERSION,
+            prompt: request.prompt.clone(),
+            negative_prompt: request.negative_prompt.clone(),
+            width: request.width,
+            height: request.height,
+            steps: request.steps,
+            seed: request.seed,
+            guidance: request.guidance,
+            cfg_normalization: request.cfg_normalization,
+            cfg_truncation: request.cfg_truncation,
+            shift: request.shift.unwrap_or(self.job.pipeline.native_shift()),
+            task: task_record(&request.task),
+            model: self.job.label.clone(),
+            files: self.files.clone(),
+            versions: Versions::current(),
+            device: self.job.pipeline.device().name().into(),
+            compute: COMPUTE.into(),
+            tiled: cut == Cut::Tiles,
+        }
+    }
+}
+
+fn task_record(task: &Task) -> TaskRecord {
+    match task {
+        Task::TextToImage => TaskRecord::TextToImage,
+        Task::ImageToImage { image, strength } => {
+            TaskRecord::ImageToImage { init_image_sha256: image.sha256().into(), strength: *strength }
+        }
+        Task::Inpaint { image, mask, strength } => TaskRecord::Inpaint {
+            init_image_sha256: image.sha256().into(),
+            mask_sha256: mask.sha256().into(),
+            strength: *strength,
+        },
+    }
+}
+
+/// Writes `latents` `(1, channels, height, width)`, f32, under the first free number.
+fn write_latents(path: &Path, latents: &Latents) -> Result<(), Failure> {
+    output::prepare(path)?;
+    let free = |path: &PathBuf| !path.exists();
+    let path = output::numbered(path).find(free).expect("the numbers do not end: this is a bug");
+    let shape = [1, latents.channels, latents.height, latents.width];
+    let tensor = TensorSource::f32("latents", &shape, &latents.data);
+    write_safetensors(&path, &Header::new(), vec![tensor]).map_err(Failure::failed)
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}

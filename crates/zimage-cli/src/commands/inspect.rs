@@ -1,0 +1,123 @@
+//! `zimage inspect`: what a file or a directory is.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+use zimage::pipeline::metadata::Embedded;
+use zimage_weights::inspect::{Part, Report, inspect};
+
+use crate::args::InspectArgs;
+use crate::failure::{Failure, printable};
+use crate::output::print_line;
+
+/// Longest value of a file's metadata that is printed for people.
+const MAX_VALUE_CHARS: usize = 200;
+
+pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
+    if is_picture(&args.path) {
+        picture(args)?;
+    } else {
+        let report = inspect(&args.path).map_err(refused)?;
+        match args.json {
+            true => print_line(&serde_json::to_string(&report).expect("a report is plain data: this is a bug"))?,
+            false => print(&report)?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A path that is not there is a missing model; a file that cannot be read is a failure.
+pub fn refused(error: zimage_weights::Error) -> Failure {
+    match &error {
+        zimage_weights::Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => Failure::model(error),
+        _ => Failure::failed(error),
+    }
+}
+
+/// Whether a file begins as PNG, JPEG or WebP files do.
+fn is_picture(path: &Path) -> bool {
+    let mut start = [0; 12];
+    let read = path.is_file() && File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok();
+    let webp = start.starts_with(b"RIFF") && start.ends_with(b"WEBP");
+    read && (start.starts_with(b"\x89PNG\r\n\x1a\n") || start.starts_with(b"\xff\xd8\xff") || webp)
+}
+
+fn picture(args: &InspectArgs) -> Result<(), Failure> {
+    let embedded = Embedded::from_image_file(&args.path).map_err(Failure::failed)?;
+    let (metadata, parameters) = embedded.map_or((None, None), |embedded| (embedded.metadata, embedded.parameters));
+    if args.json {
+        let path = args.path.display().to_string();
+        let object = json!({ "path": path, "container": "picture", "metadata": metadata, "parameters": parameters });
+        return print_line(&object.to_string());
+    }
+    print_line(&format!("{}: a picture", args.path.display()))?;
+    if let Some(parameters) = &parameters {
+        print_line(&format!("\nparameters\n{}", printable(parameters)))?;
+    }
+    if let Some(metadata) = &metadata {
+        let pretty = serde_json::to_string_pretty(metadata).expect("metadata is plain data: this is a bug");
+        print_line(&format!("\nzimage\n{}", printable(&pretty)))?;
+    }
+    if metadata.is_none() && parameters.is_none() {
+        print_line("it carries no metadata of zimage or of the Stable Diffusion web UI")?;
+    }
+    Ok(())
+}
+
+/// The table for people; `doctor` begins with it too.
+pub fn print(report: &Report) -> Result<(), Failure> {
+    print_line(&format!("path       {}", printable(&report.path)))?;
+    print_line(&format!("container  {}", report.container))?;
+    print_line(&format!("dialect    {}", report.dialect))?;
+    print_line(&format!("supported  {}", if report.supported { "yes" } else { "no" }))?;
+    report.parts.iter().try_for_each(print_part)
+}
+
+fn print_part(part: &Part) -> Result<(), Failure> {
+    let name = part.component.map_or("weights".to_string(), |component| component.to_string());
+    let precision: Vec<String> = part
+        .precision
+        .counts
+        .iter()
+        .map(|count| format!("{} ({} tensors, {})", count.dtype, count.tensors, size(count.size_bytes)))
+        .collect();
+    print_line(&format!(
+        "\n{name}: {} tensors, {:.3} M parameters, {}",
+        part.tensors,
+        part.parameters as f64 / 1e6,
+        size(part.size_bytes)
+    ))?;
+    if !precision.is_empty() {
+        print_line(&format!("  precision  {}", precision.join(", ")))?;
+    }
+    for file in &part.files {
+        print_line(&format!("  file       {} ({})", printable(&file.path), size(file.size_bytes)))?;
+    }
+    if let Some(config) = &part.config {
+        print_line(&format!("  config     {}", shortened(&config.to_string())))?;
+    }
+    for (key, value) in &part.metadata {
+        print_line(&format!("  metadata   {} = {}", shortened(key), shortened(value)))?;
+    }
+    if let Some(problem) = &part.problem {
+        print_line(&format!("  problem    {}", printable(problem)))?;
+    }
+    Ok(())
+}
+
+fn shortened(text: &str) -> String {
+    let start: String = text.chars().take(MAX_VALUE_CHARS).collect();
+    let ellipsis = if start.len() < text.len() { " ..." } else { "" };
+    format!("{}{ellipsis}", printable(&start.replace('\n', " ")))
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,0 +1,7 @@
+//! One file per verb.
+
+pub mod completions;
+pub mod doctor;
+pub mod generate;
+pub mod inspect;
+pub mod plan;

@@ -1,0 +1,85 @@
+//! SHA-256 of the model's weight files, remembered, so that 20 GB are not read anew for every picture.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use zimage::pipeline::metadata::FileRecord;
+use zimage_weights::digest::sha256_file;
+use zimage_weights::{Checkpoint, Component};
+
+use crate::failure::Failure;
+use crate::output;
+
+/// What was known of a file when it was hashed. Another size or time of change means another file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    size_bytes: u64,
+    changed_ns: u128,
+    sha256: String,
+}
+
+/// Digests by absolute path, kept in `<home>/cache/digests.json`.
+pub struct Digests {
+    path: PathBuf,
+    known: BTreeMap<String, Known>,
+    changed: bool,
+}
+
+impl Digests {
+    /// Reads the cache; one that is missing or damaged is empty.
+    pub fn load(home: &Path) -> Self {
+        let path = home.join("cache").join("digests.json");
+        let known = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        Self { path, known, changed: false }
+    }
+
+    /// The weight files of a checkpoint, with their digests. A checkpoint inside the program has no files.
+    pub fn of_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<Vec<FileRecord>, Failure> {
+        let root = Path::new(checkpoint.label());
+        let mut records = Vec::new();
+        for component in Component::ALL {
+            let container = checkpoint.container(component).map_err(zimage::Error::from)?;
+            for path in container.files().iter().filter_map(|file| file.path()) {
+                let relative = path.strip_prefix(root).unwrap_or(path);
+                let names: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+                records.push(FileRecord { path: names.join("/"), sha256: self.of_file(path)? });
+            }
+        }
+        self.save();
+        Ok(records)
+    }
+
+    fn of_file(&mut self, path: &Path) -> Result<String, Failure> {
+        let io = |error| Failure::model(format!("cannot read {}: {error}", path.display()));
+        let absolute = path.canonicalize().map_err(io)?;
+        let metadata = fs::metadata(&absolute).map_err(io)?;
+        let changed = metadata.modified().map_err(io)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let key = absolute.display().to_string();
+        let (size_bytes, changed_ns) = (metadata.len(), changed.as_nanos());
+        if let Some(known) = self.known.get(&key)
+            && (known.size_bytes, known.changed_ns) == (size_bytes, changed_ns)
+        {
+            return Ok(known.sha256.clone());
+        }
+        tracing::info!("hashing {key}");
+        let sha256 = sha256_file(&absolute).map_err(zimage::Error::from)?;
+        self.known.insert(key, Known { size_bytes, changed_ns, sha256: sha256.clone() });
+        self.changed = true;
+        Ok(sha256)
+    }
+
+    /// A cache that cannot be written costs time at the next run, and nothing else.
+    fn save(&mut self) {
+        if !self.changed {
+            return;
+        }
+        let text = serde_json::to_vec(&self.known).expect("the cache is plain data: this is a bug");
+        if let Err(failure) = output::replace(&self.path, &text) {
+            tracing::warn!("digests are not remembered: {failure}");
+        }
+        self.changed = false;
+    }
+}

@@ -1,0 +1,56 @@
+//! What a person watching sees: a bar on a terminal, notes on stderr. Nothing here touches stdout.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::Duration;
+
+/// The bar and the notes of one run.
+pub struct Progress {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Progress {
+    /// The bar shows only where stderr is a terminal; `quiet` silences notes as well.
+    pub fn new(quiet: bool) -> Self {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        Self { bar: ProgressBar::with_draw_target(None, target), quiet }
+    }
+
+    /// A line for people, above the bar.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.bar.suspend(|| eprintln!("{text}"));
+        }
+    }
+
+    /// A stage without steps begins.
+    pub fn stage(&self, name: &str) {
+        self.bar.set_style(style("{spinner} {msg} {elapsed}"));
+        self.bar.reset();
+        self.bar.set_message(name.to_string());
+        self.bar.enable_steady_tick(Duration::from_millis(100));
+    }
+
+    /// A stage of `count` steps begins.
+    pub fn steps(&self, name: &str, count: usize) {
+        self.bar.set_style(style("{spinner} {msg} {pos}/{len} {bar:30} {eta} left"));
+        self.bar.set_length(count as u64);
+        self.bar.reset();
+        self.bar.set_message(name.to_string());
+    }
+
+    /// One step is done.
+    pub fn step(&self) {
+        self.bar.inc(1);
+    }
+
+    /// The bar goes away.
+    pub fn finish(&self) {
+        self.bar.disable_steady_tick();
+        self.bar.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are constant: this is a bug")
+}
