@@ -58,7 +58,7 @@ impl Job {
             seed
         });
         let options = options(args, config, size, seed, picture)?;
-        if !(options.guidance > 0.0) && !options.negative_prompt.is_empty() {
+        if options.guidance <= 0.0 && !options.negative_prompt.is_empty() {
             progress.note("note: the negative prompt acts only with --guidance above 0");
         }
         let request = |prompt| GenerateRequest::new(GenerateOptions { prompt, ..options.clone() });

@@ -1,6 +1,7 @@
 //! Every way in which a command can be refused: exit code and message.
 
 use std::fs;
+use std::path::Path;
 
 use crate::{Home, golden, tiny};
 
@@ -142,9 +143,12 @@ fn models_that_are_not_there_are_exit_code_3() {
     home.run(&["generate", "-m", "yours", "x"]).fails(3, "installed are mine");
 }
 
+/// What is done to a copy of a good model.
+type Damage = fn(&Path);
+
 #[test]
 fn damaged_models_are_exit_code_3_and_name_the_file() {
-    let damages: [(&str, &str, fn(&std::path::Path)); 11] = [
+    let damages: [(&str, &str, Damage); 11] = [
         ("no index", "model_index.json", |model| fs::remove_file(model.join("model_index.json")).unwrap()),
         ("no config", "transformer/config.json", |m| fs::remove_file(m.join("transformer/config.json")).unwrap()),
         ("no tokenizer", "tokenizer", |model| fs::remove_dir_all(model.join("tokenizer")).unwrap()),
@@ -202,7 +206,7 @@ fn places_that_cannot_be_written_are_refused_before_any_work() {
     home.generate(&["x", "--save-latents", &format!("{file}/l.safetensors")]).fails(2, "cannot write in");
 }
 
-fn edit(path: &std::path::Path, from: &str, to: &str) {
+fn edit(path: &Path, from: &str, to: &str) {
     let text = fs::read_to_string(path).unwrap();
     assert!(text.contains(from), "{} does not contain {from}", path.display());
     fs::write(path, text.replace(from, to)).unwrap();

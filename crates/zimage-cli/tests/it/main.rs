@@ -1,5 +1,8 @@
 //! The real binary on tiny models: what it writes, what it prints where, and how it fails.
 
+// The exemption for tests covers only the test functions themselves, not what they share.
+#![allow(clippy::unwrap_used)]
+
 mod bad_input;
 mod generate;
 mod goldens;

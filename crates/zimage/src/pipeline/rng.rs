@@ -138,7 +138,7 @@ fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
     let mut exponent = ((bits >> 23) as i32 - 0x7f) as f32 + 1.0;
     let mut mantissa = f32::from_bits((bits & 0x007f_ffff) | 0x3f00_0000);
-    if mantissa < 0.707106781186547524 {
+    if mantissa < std::f32::consts::FRAC_1_SQRT_2 {
         exponent -= 1.0;
         mantissa = (mantissa - 1.0) + mantissa;
     } else {
