@@ -38,6 +38,19 @@ def tones(ground, time):
     return sky, land
 
 
+def details(ground, time):
+    """The smaller tones: snow caps, pines, clouds, the green at the mountains' feet."""
+    sky, _ = tones(ground, time)
+    if ground == "mountains":
+        feet = _mix((96, 150, 120), NIGHT, 0.5 if time == "night" else 0.0)
+        return {"cap": _mix((255, 255, 255), sky, 0.15 if time != "night" else 0.4), "feet": feet}
+    if ground == "snow":
+        return {"pine": _mix((96, 140, 150), sky, 0.35)}
+    if ground == "clouds":
+        return {"cloud": CLOUD if time == "day" else _mix(CLOUD, sky, 0.6 if time == "night" else 0.4)}
+    return {}
+
+
 def _curve(w, h, base, height, waves, phase):
     """A filled outline: a wavy upper edge around `base` (shares of the height), down to the bottom."""
     top = [(x, h * (base + height * math.sin(2 * math.pi * (x / w * waves + phase)))) for x in range(0, w + 1, max(1, w // 96))]
@@ -76,7 +89,7 @@ def paint_ground(image, scene):
     rng = random.Random(scene.seed)
     if ground == "plain":
         return
-    sky, land = tones(ground, time)
+    (sky, land), small = tones(ground, time), details(ground, time)
     d.rectangle((0, 0, w, h), fill=sky)
     if time == "night" or ground == "stars":
         _stars(d, w, h, rng, 26 if ground in ("stars", "clouds") else 14, 0.97 if ground in ("stars", "clouds") else 0.5)
@@ -86,9 +99,8 @@ def paint_ground(image, scene):
         d.polygon(_curve(w, h, 0.80, 0.016, 3, phase + 0.4), fill=land[1])
     elif ground == "snow":
         d.polygon(_curve(w, h, 0.62, 0.03, 1, phase), fill=land[0])
-        green = _mix((96, 140, 150), sky, 0.35)
         for x in (0.1, 0.2, 0.86):
-            _pine(d, x * w, 0.66 * h, 0.13 * min(w, h), green)
+            _pine(d, x * w, 0.66 * h, 0.13 * min(w, h), small["pine"])
         d.polygon(_curve(w, h, 0.76, 0.03, 1, phase + 0.45), fill=land[1])
         for _ in range(14):
             x, y, r = rng.uniform(0.03, 0.97) * w, rng.uniform(0.03, 0.55) * h, rng.choice([0.009, 0.013]) * min(w, h)
@@ -97,15 +109,13 @@ def paint_ground(image, scene):
         d.polygon(_curve(w, h, 0.64, 0.04, 1, phase), fill=land[0])
         d.polygon(_curve(w, h, 0.78, 0.035, 1, phase + 0.4), fill=land[1])
     elif ground == "mountains":
-        cap = _mix((255, 255, 255), sky, 0.15 if time != "night" else 0.4)
         for x, top, half in ((0.2, 0.34, 0.34), (0.82, 0.3, 0.36)):
-            _peak(d, w, h, x, top, half, 0.86, land[0], cap)
-        _peak(d, w, h, 0.5, 0.46, 0.3, 0.88, land[1], cap)
-        d.polygon(_curve(w, h, 0.82, 0.02, 1, phase), fill=_mix((96, 150, 120), NIGHT, 0.5 if time == "night" else 0.0))
+            _peak(d, w, h, x, top, half, 0.86, land[0], small["cap"])
+        _peak(d, w, h, 0.5, 0.46, 0.3, 0.88, land[1], small["cap"])
+        d.polygon(_curve(w, h, 0.82, 0.02, 1, phase), fill=small["feet"])
     elif ground == "desert":
         d.polygon(_curve(w, h, 0.66, 0.03, 1, phase), fill=land[0])
         d.polygon(_curve(w, h, 0.79, 0.03, 1, phase + 0.5), fill=land[1])
     elif ground == "clouds":
-        colour = CLOUD if time == "day" else _mix(CLOUD, sky, 0.6 if time == "night" else 0.4)
         for x, y in ((0.16, 0.2), (0.84, 0.3), (0.24, 0.82), (0.8, 0.86)):
-            _cloud(d, (x + rng.uniform(-0.04, 0.04)) * w, (y + rng.uniform(-0.04, 0.04)) * h, 0.1 * min(w, h), colour)
+            _cloud(d, (x + rng.uniform(-0.04, 0.04)) * w, (y + rng.uniform(-0.04, 0.04)) * h, 0.1 * min(w, h), small["cloud"])

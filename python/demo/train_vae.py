@@ -2,7 +2,8 @@
 
 Run:  python python/demo/train_vae.py --work build/demo-train --minutes 17
 Leaves WORK/vae.pt (averaged weights and latent statistics) and WORK/vae_check.png (pictures above their reconstructions).
-The learning rate follows the clock, so that a run always ends when it is told to.
+The learning rate follows the clock, so that a run always ends when it is told to. With --decoder-only it goes on from WORK/vae.pt
+and leaves the latents as they are: the decoder can still be sharpened while the transformer trains on them.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from draw import COLOURS, KINDS, PAPERS, SCENES, Scene, Thing, render
+from muon import Muon
 
 CONFIG = dict(
     in_channels=3, out_channels=3, latent_channels=16, sample_size=128, layers_per_block=1, norm_num_groups=8,
@@ -50,12 +52,13 @@ def crops(data, count, size, rng):
     return to_tensor(out).to(memory_format=torch.channels_last)
 
 
-def loss_of(vae, x):
-    mean, logvar = vae.encoder(x).chunk(2, dim=1)
-    logvar = logvar.clamp(-30, 20)
+def loss_of(vae, x, frozen):
+    with torch.set_grad_enabled(not frozen):
+        mean, logvar = vae.encoder(x).chunk(2, dim=1)
+        logvar = logvar.clamp(-30, 20)
     z = mean + torch.exp(0.5 * logvar) * torch.randn_like(mean)
     r = vae.decoder(z)
-    error = (r - x).abs().mean() + 0.5 * F.mse_loss(r, x)
+    error = (r - x).abs().mean() + 2 * F.mse_loss(r, x)
     # Differences between neighbours: what makes an edge clean.
     for d in (2, 3):
         error = error + 0.4 * (r.diff(dim=d) - x.diff(dim=d)).abs().mean()
@@ -87,27 +90,33 @@ def main():
     ap.add_argument("--work", type=Path, default=Path("build/demo-train"))
     ap.add_argument("--minutes", type=float, default=17)
     ap.add_argument("--pictures", type=int, default=6000)
-    ap.add_argument("--lr", type=float, default=1.5e-3)
+    ap.add_argument("--lr", type=float, default=3e-3)
+    ap.add_argument("--decoder-only", action="store_true")
+    ap.add_argument("--threads", type=int)
     args = ap.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    rng = random.Random(0)
+    rng = random.Random(int(args.decoder_only))
     data = np.stack([np.asarray(render(any_scene(rng), 128, 128)) for _ in range(args.pictures)])
     vae = AutoencoderKL(**CONFIG)
+    if args.decoder_only:
+        vae.load_state_dict(torch.load(args.work / "vae.pt")["state"])
+        vae.encoder.requires_grad_(False)
     vae.to(memory_format=torch.channels_last)
     ema = copy.deepcopy(vae).requires_grad_(False)
-    opt = torch.optim.AdamW(vae.parameters(), lr=args.lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
+    opt = Muon(vae.named_parameters(), args.lr, plain=("conv_in", "encoder.conv_out", "decoder.conv_out"))
     start, step, saved, seen = time.time(), 0, 0, [0.0, 0.0]
     while (done := (time.time() - start) / (60 * args.minutes)) < 1:
         # Small crops first: four times as many steps. The last third sees whole pictures, as the middle attention will.
-        x = crops(data[256:], 16, 64, rng) if done < 0.7 else crops(data[256:], 8, 128, rng)
-        for g in opt.param_groups:
-            g["lr"] = args.lr * min(1, (step + 1) / 100) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * done)))
-        error, kl = loss_of(vae, x)
-        opt.zero_grad(set_to_none=True)
-        (error + KL_WEIGHT * kl).backward()
+        x = crops(data[256:], 16, 64, rng) if done < (0.3 if args.decoder_only else 0.7) else crops(data[256:], 8, 128, rng)
+        lr = args.lr * min(1, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        error, kl = loss_of(vae, x, args.decoder_only)
+        opt.zero_grad()
+        (error if args.decoder_only else error + KL_WEIGHT * kl).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        opt.step()
+        opt.step(lr)
         step += 1
         keep = min(0.998, step / (step + 20))
         with torch.no_grad():
