@@ -1,5 +1,6 @@
 //! Ctrl-C: the program ends at once, but never in the middle of writing a file.
 
+use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::failure::{Code, Failure};
@@ -11,7 +12,9 @@ static WRITING: Mutex<()> = Mutex::new(());
 pub fn install() -> Result<(), Failure> {
     let handler = || {
         let _written = writing();
-        eprintln!("error: cancelled");
+        // The progress bar's line has no end.
+        let newline = if std::io::stderr().is_terminal() { "\n" } else { "" };
+        eprintln!("{newline}error: cancelled");
         std::process::exit(Code::Cancelled as i32);
     };
     ctrlc::set_handler(handler).map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))

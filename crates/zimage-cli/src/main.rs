@@ -9,6 +9,7 @@ mod failure;
 mod output;
 mod progress;
 mod request;
+mod speed;
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::process::ExitCode;

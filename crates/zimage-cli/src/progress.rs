@@ -13,7 +13,9 @@ impl Progress {
     /// The bar shows only where stderr is a terminal; `quiet` silences notes as well.
     pub fn new(quiet: bool) -> Self {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Self { bar: ProgressBar::with_draw_target(None, target), quiet }
+        // Nothing is drawn before the first stage.
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style(""));
+        Self { bar, quiet }
     }
 
     /// A line for people, above the bar.
@@ -48,6 +50,13 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.disable_steady_tick();
         self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    /// An error is printed where the bar was.
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -52,11 +52,7 @@ impl Job {
         let embedded = model_name(args, config).is_none();
         let native = if embedded { pipeline.native_size() as u32 } else { DEFAULT_SIDE };
         let size = size(&args.size, config, native, picture.as_ref())?;
-        let seed = args.sampling.seed.unwrap_or_else(|| {
-            let seed = random_seed();
-            progress.note(&format!("seed {seed}"));
-            seed
-        });
+        let seed = args.sampling.seed.unwrap_or_else(random_seed);
         let options = options(args, config, size, seed, picture)?;
         if options.guidance <= 0.0 && !options.negative_prompt.is_empty() {
             progress.note("note: the negative prompt acts only with --guidance above 0");

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use jiff::Zoned;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use zimage::GenerateRequest;
 use zimage::pipeline::encode::Prompts;
 use zimage::pipeline::image::ImageFormat;
 use zimage::pipeline::metadata::{FileRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
+use zimage::pipeline::plan::Plan;
 use zimage::pipeline::{Cut, Latents};
 use zimage::{Picture, Task};
 use zimage_weights::container::{Metadata as Header, TensorSource, write_safetensors};
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::output::{self, Placeholders, Template};
 use crate::progress::Progress;
 use crate::request::Job;
+use crate::speed::Speeds;
 
 /// No activation is quantized; this build has no other arithmetic.
 const COMPUTE: &str = "exact";
@@ -32,15 +34,17 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
     let targets = Targets::new(&args.output, environment)?;
     let job = Job::new(args, environment, progress)?;
     // Every request is planned before the first is run, so that nothing is refused after minutes of work.
-    let cuts = job.requests.iter().map(|request| Ok(job.pipeline.plan(request, job.memory)?.cut));
-    let cuts = cuts.collect::<Result<Vec<Cut>, zimage::Error>>()?;
+    let plans = job.requests.iter().map(|request| job.pipeline.plan(request, job.memory));
+    let plans = plans.collect::<Result<Vec<Plan>, zimage::Error>>()?;
     targets.prepare(&job)?;
+    if let (None, Some(request)) = (args.sampling.seed, job.requests.first()) {
+        progress.note(&format!("seed {}", request.seed));
+    }
 
     progress.stage("reading the model's digests");
     let files = Digests::load(&environment.home).of_checkpoint(job.pipeline.checkpoint())?;
-    let run = Run { job: &job, targets: &targets, files, progress, json: args.output.json };
-    run.all(&cuts)?;
-    progress.finish();
+    let run = Run { job: &job, targets: &targets, environment, files, progress, json: args.output.json };
+    run.all(&plans)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -75,13 +79,34 @@ fn default_output(home: &Path) -> String {
     home.join("outputs").join(now.strftime("%Y-%m-%d").to_string()).join(name).display().to_string()
 }
 
-/// Milliseconds of wall time. `load` and `encode` are those of the first picture that needed them, else 0.
+/// Wall times. `load` and `encode` are those of the first picture that needed them, else 0.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
 struct Timings {
-    load: u64,
-    encode: u64,
-    denoise: u64,
-    decode: u64,
+    #[serde(serialize_with = "as_millis")]
+    load: Duration,
+    #[serde(serialize_with = "as_millis")]
+    encode: Duration,
+    #[serde(serialize_with = "as_millis")]
+    denoise: Duration,
+    #[serde(serialize_with = "as_millis")]
+    decode: Duration,
+}
+
+fn as_millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_millis() as u64)
+}
+
+/// Remembers the speed of a picture for `plan`. Runs that start from a picture encode one inside their loop, and so
+/// tell nothing about a phase alone.
+fn learn(job: &Job, request: &GenerateRequest, plan: &Plan, timings: Timings, environment: &Environment) {
+    if !matches!(request.task, Task::TextToImage) {
+        return;
+    }
+    let mut speeds = Speeds::load(&environment.home, job.pipeline.device());
+    for (name, time) in [("encode", timings.encode), ("denoise", timings.denoise), ("decode", timings.decode)] {
+        speeds.learn(&plan.phases, name, time);
+    }
+    speeds.save();
 }
 
 /// The JSON line of one picture; its keys are a contract.
@@ -103,26 +128,31 @@ struct Line<'a> {
 struct Run<'a> {
     job: &'a Job,
     targets: &'a Targets,
+    environment: &'a Environment,
     files: Vec<FileRecord>,
     progress: &'a Progress,
     json: bool,
 }
 
 impl Run<'_> {
-    fn all(&self, cuts: &[Cut]) -> Result<(), Failure> {
+    /// Makes all pictures, each written before the next begins.
+    fn all(&self, plans: &[Plan]) -> Result<(), Failure> {
         let job = self.job;
         self.progress.stage("reading the prompt");
         let started = Instant::now();
         let prompts = job.pipeline.encode(&job.requests)?;
         let encode = started.elapsed() / job.requests.len() as u32;
         let mut index = 0;
-        for ((request, prompts), &cut) in job.requests.iter().zip(&prompts).zip(cuts) {
+        for ((request, prompts), plan) in job.requests.iter().zip(&prompts).zip(plans) {
             for number in 0..job.count {
                 let load = if index == 0 { job.load_time } else { Duration::ZERO };
                 let encode = if number == 0 { encode } else { Duration::ZERO };
-                let timings = Timings { load: millis(load), encode: millis(encode), ..Timings::default() };
                 let request = request.with_seed(request.seed.wrapping_add(number as u64));
-                self.one(&request, prompts, cut, index, timings)?;
+                let timings =
+                    self.one(&request, prompts, plan.cut, index, Timings { load, encode, ..Timings::default() })?;
+                if index == 0 {
+                    learn(job, &request, plan, timings, self.environment);
+                }
                 index += 1;
             }
         }
@@ -136,7 +166,7 @@ impl Run<'_> {
         cut: Cut,
         index: usize,
         mut timings: Timings,
-    ) -> Result<(), Failure> {
+    ) -> Result<Timings, Failure> {
         let pipeline = &self.job.pipeline;
         self.progress.stage("preparing");
         let started = Instant::now();
@@ -147,13 +177,14 @@ impl Run<'_> {
             self.progress.step();
         }
         let latents = denoise.into_latents();
-        timings.denoise = millis(started.elapsed());
+        timings.denoise = started.elapsed();
 
         self.progress.stage("decoding");
         let started = Instant::now();
         let image = pipeline.decode(&latents, cut)?;
-        timings.decode = millis(started.elapsed());
-        self.write(request, &Picture { image, latents }, cut, index, timings)
+        timings.decode = started.elapsed();
+        self.write(request, &Picture { image, latents }, cut, index, timings)?;
+        Ok(timings)
     }
 
     fn write(
@@ -242,8 +273,4 @@ fn write_latents(path: &Path, latents: &Latents) -> Result<(), Failure> {
     let shape = [1, latents.channels, latents.height, latents.width];
     let tensor = TensorSource::f32("latents", &shape, &latents.data);
     write_safetensors(&path, &Header::new(), vec![tensor]).map_err(Failure::failed)
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis() as u64
 }

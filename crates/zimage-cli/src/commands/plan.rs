@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::output::print_line;
 use crate::progress::Progress;
 use crate::request::Job;
+use crate::speed::Speeds;
 
 /// The JSON form of a plan.
 #[derive(Serialize)]
@@ -20,10 +21,19 @@ struct Report<'a> {
     width: usize,
     height: usize,
     steps: usize,
-    phases: &'a [Phase],
+    phases: Vec<TimedPhase<'a>>,
     peak_phase: &'a str,
     peak_bytes: u64,
+    seconds: f64,
     tiled: bool,
+}
+
+#[derive(Serialize)]
+struct TimedPhase<'a> {
+    #[serde(flatten)]
+    phase: &'a Phase,
+    /// At the speed of the last pictures on this machine.
+    seconds: f64,
 }
 
 /// Prints the plan of the most demanding prompt.
@@ -32,20 +42,25 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
     let plans = job.requests.iter().map(|request| job.pipeline.plan(request, job.memory));
     let plans = plans.collect::<Result<Vec<_>, _>>()?;
     let planned = job.requests.iter().zip(&plans).max_by_key(|(_, plan)| plan.peak().peak_bytes());
-    let Some((request, plan)) = planned else { return Ok(ExitCode::SUCCESS) };
+    let (request, plan) = planned.expect("there is at least one prompt: this is a bug");
+
+    let mut speeds = Speeds::load(&environment.home, job.pipeline.device());
+    speeds.calibrate(job.pipeline.device())?;
+    let timed = |phase| TimedPhase { phase, seconds: speeds.seconds(phase).unwrap_or(0.0) };
+    let phases: Vec<TimedPhase<'_>> = plan.phases.iter().map(timed).collect();
     let report = Report {
         model: &job.label,
         width: request.width,
         height: request.height,
         steps: request.steps,
-        phases: &plan.phases,
+        seconds: phases.iter().map(|phase| phase.seconds).sum(),
+        phases,
         peak_phase: plan.peak().name,
         peak_bytes: plan.peak().peak_bytes(),
         tiled: plan.cut == Cut::Tiles,
     };
     if args.output.json {
-        let line = serde_json::to_string(&report).expect("a plan is plain data: this is a bug");
-        print_line(&line)?;
+        print_line(&serde_json::to_string(&report).expect("a plan is plain data: this is a bug"))?;
     } else {
         print(&report)?;
     }
@@ -53,19 +68,22 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
 }
 
 fn print(report: &Report<'_>) -> Result<(), Failure> {
-    print_line(&format!("{:<14} {:>10} {:>10} {:>10} {:>10}", "phase", "weights", "working", "peak", "TFLOP"))?;
-    for phase in report.phases {
+    print_line(&format!("{:<14}{:>12}{:>12}{:>12}{:>12}", "phase", "weights", "working", "peak", "time"))?;
+    for TimedPhase { phase, seconds } in &report.phases {
         print_line(&format!(
-            "{:<14} {:>10} {:>10} {:>10} {:>10.3}",
+            "{:<14}{:>12}{:>12}{:>12}{:>12}",
             phase.name,
             mebibytes(phase.weights_bytes),
             mebibytes(phase.working_bytes),
             mebibytes(phase.peak_bytes()),
-            phase.flop / 1e12
+            format!("{seconds:.1} s")
         ))?;
     }
-    let vae = if report.tiled { "in tiles" } else { "whole" };
-    print_line(&format!("peak {} in {}; the VAE works {vae}", mebibytes(report.peak_bytes), report.peak_phase))
+    let (peak, vae) = (mebibytes(report.peak_bytes), if report.tiled { "in tiles" } else { "whole" });
+    print_line(&format!(
+        "peak {peak} in {}; about {:.1} s a picture; the VAE works {vae}",
+        report.peak_phase, report.seconds
+    ))
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -264,5 +264,24 @@ fn the_plan_is_a_table_or_json() {
     let run = home.run(&[&args[..], &["--json"]].concat()).ok();
     let plan: Value = serde_json::from_str(&run.stdout).unwrap();
     assert!(plan["peak_bytes"].as_u64().unwrap() > 0);
-    assert_eq!(plan["phases"].as_array().unwrap().len(), 3);
+    let phases = plan["phases"].as_array().unwrap();
+    assert_eq!(phases.len(), 3);
+    assert!(phases.iter().all(|phase| phase["seconds"].as_f64().unwrap() > 0.0), "{plan}");
+}
+
+#[test]
+fn the_plan_learns_from_the_pictures_that_were_made() {
+    let home = Home::new();
+    let model = tiny();
+    let args = ["plan", "-m", &model, "--width", "64", "--height", "48", "--steps", "2", "x", "--json"];
+    home.generate(&["x", "-o", "a.png"]).ok();
+    let speeds: Value = serde_json::from_str(&fs::read_to_string(home.path("cache/speed.json")).unwrap()).unwrap();
+    let speeds = speeds.as_object().unwrap();
+    assert_eq!(speeds.len(), 3, "{speeds:?}");
+    let slow: Value = speeds.iter().map(|(name, _)| (name.clone(), Value::from(1.0))).collect();
+    home.write("cache/speed.json", slow.to_string());
+    let plan: Value = serde_json::from_str(&home.run(&args).ok().stdout).unwrap();
+    for phase in plan["phases"].as_array().unwrap() {
+        assert_eq!(phase["seconds"], phase["flop"], "one operation a second: {plan}");
+    }
 }
