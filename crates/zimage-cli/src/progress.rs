@@ -27,9 +27,9 @@ impl Progress {
 
     /// A stage without steps begins.
     pub fn stage(&self, name: &str) {
+        self.bar.set_message(name.to_string());
         self.bar.set_style(style("{spinner} {msg} {elapsed}"));
         self.bar.reset();
-        self.bar.set_message(name.to_string());
         self.bar.enable_steady_tick(Duration::from_millis(100));
     }
 
