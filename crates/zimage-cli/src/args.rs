@@ -82,7 +82,7 @@ pub struct GenerateArgs {
 #[command(next_help_heading = "Prompt and model")]
 pub struct PromptArgs {
     /// What the picture shows; may be empty.
-    #[arg(required_unless_present = "prompt_file", conflicts_with = "prompt_file")]
+    #[arg(conflicts_with = "prompt_file")]
     pub prompt: Option<String>,
 
     /// One prompt per line, one picture each; `-` reads stdin.

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use zimage::pipeline::metadata::FileRecord;
-use zimage_weights::digest::sha256_file;
+use zimage_weights::digest::{sha256_bytes, sha256_file};
 use zimage_weights::{Checkpoint, Component};
 
 use crate::failure::Failure;
@@ -36,7 +36,7 @@ impl Digests {
         Self { path, known, changed: false }
     }
 
-    /// The weight files of a checkpoint, with their digests. A checkpoint inside the program has no files.
+    /// The weight files of a checkpoint, with their digests.
     pub fn of_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<Vec<FileRecord>, Failure> {
         let root = Path::new(checkpoint.label());
         let mut records = Vec::new();
@@ -48,6 +48,8 @@ impl Digests {
                 records.push(FileRecord { path: names.join("/"), sha256: self.of_file(path)? });
             }
         }
+        let embedded = checkpoint.embedded_files().filter(|(path, _)| path.ends_with(".safetensors"));
+        records.extend(embedded.map(|(path, bytes)| FileRecord { path: path.into(), sha256: sha256_bytes(bytes) }));
         self.save();
         Ok(records)
     }

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use zimage::pipeline::image::{ImageError, InitImage, Mask};
+use zimage::pipeline::plan::Budget;
 use zimage::pipeline::request::{GenerateOptions, SIZE_MULTIPLE};
 use zimage::{Device, GenerateRequest, Pipeline, Task};
 
@@ -13,6 +14,10 @@ use crate::args::{Compute, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, M
 use crate::env::{Config, Environment, available_memory};
 use crate::failure::Failure;
 use crate::progress::Progress;
+
+/// How to get beyond the demo model.
+const REAL_MODEL: &str = "hint: the real one is Tongyi-MAI/Z-Image-Turbo on Hugging Face (33 GB, in the layout of \
+diffusers); download its directory, and give it with --model or ZIMAGE_MODEL";
 
 const DEFAULT_SIDE: u32 = 1024;
 const DEFAULT_STEPS: usize = 8;
@@ -30,8 +35,8 @@ pub struct Job {
     pub requests: Vec<GenerateRequest>,
     /// Pictures per prompt, with seeds counting up.
     pub count: usize,
-    /// Bytes of memory that may be used.
-    pub memory: u64,
+    /// The memory that may be used.
+    pub memory: Budget,
     pub load_time: Duration,
 }
 
@@ -150,9 +155,9 @@ fn device(args: &MachineArgs, config: &Config) -> Result<Device, Failure> {
     Ok(Device::cpu(threads.unwrap_or_else(cores)).map_err(zimage::Error::from)?)
 }
 
-fn memory(args: &MachineArgs, config: &Config) -> Result<u64, Failure> {
+fn memory(args: &MachineArgs, config: &Config) -> Result<Budget, Failure> {
     let size: Option<MemorySize> = args.mem.map(Ok).or(parsed("mem", &config.mem)).transpose()?;
-    Ok(size.map_or_else(available_memory, |size| size.0))
+    Ok(size.map_or_else(|| Budget::Machine(available_memory()), |size| Budget::Cap(size.0)))
 }
 
 /// A setting that has a grammar of its own.
@@ -163,7 +168,7 @@ fn parsed<T: std::str::FromStr<Err = String>>(name: &str, text: &Option<String>)
 
 fn prompts(args: &GenerateArgs) -> Result<Vec<String>, Failure> {
     let Some(path) = &args.prompt.prompt_file else {
-        return Ok(args.prompt.prompt.iter().cloned().collect());
+        return Ok(vec![args.prompt.prompt.clone().unwrap_or_default()]);
     };
     let text = if path == Path::new("-") {
         let mut text = String::new();
@@ -197,7 +202,7 @@ fn load(
     let Some(name) = model_name(args, &environment.config) else {
         let pipeline = Pipeline::demo(device).map_err(refused)?;
         let label = pipeline.checkpoint().label().to_string();
-        progress.note(&format!("no model was chosen: using the {label}"));
+        progress.note(&format!("no model was chosen: using the {label}\n{REAL_MODEL}"));
         return Ok((pipeline, label));
     };
     let path = environment.find_model(name)?;

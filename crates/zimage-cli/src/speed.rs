@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use zimage::pipeline::plan::Phase;
+use zimage::pipeline::plan::{Budget, Phase};
 use zimage::{Device, GenerateRequest, Pipeline};
 
 use crate::failure::Failure;
@@ -57,7 +57,7 @@ impl Speeds {
         let pipeline = Pipeline::demo(device.clone())?;
         let side = pipeline.native_size();
         let request = GenerateRequest::text_to_image("a red circle", side, side, 2, 0)?;
-        let plan = pipeline.plan(&request, u64::MAX)?;
+        let plan = pipeline.plan(&request, Budget::Machine(u64::MAX))?;
         let started = Instant::now();
         let prompts = pipeline.encode(std::slice::from_ref(&request))?.remove(0);
         self.learn(&plan.phases, "encode", started.elapsed());

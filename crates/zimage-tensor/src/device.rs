@@ -22,7 +22,8 @@ impl Device {
     /// The CPU with a pool of `threads` threads.
     ///
     /// # Errors
-    /// [`crate::Error::Threads`] when the pool cannot be made.
+    /// [`crate::Error::Threads`] when the pool cannot be made, [`crate::Error::Level`] when the environment asks for
+    /// an unknown instruction set.
     pub fn cpu(threads: usize) -> Result<Device> {
         Cpu::new(threads).map(Device::Cpu)
     }

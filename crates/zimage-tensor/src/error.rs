@@ -14,6 +14,14 @@ pub enum Error {
         /// Bytes or values given.
         found: usize,
     },
+    /// The environment variable that lowers the CPU level has an unknown value.
+    #[error("{variable} is {value:?}\nhint: it may be naive, portable, avx2 or avx512, or unset for the best one")]
+    Level {
+        /// Its name.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// The thread pool could not be made.
     #[error("could not start {threads} threads: {reason}")]
     Threads {

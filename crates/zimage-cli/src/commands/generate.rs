@@ -30,6 +30,9 @@ use crate::speed::Speeds;
 const COMPUTE: &str = "exact";
 
 pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) -> Result<ExitCode, Failure> {
+    if args.prompt.prompt.is_none() && args.prompt.prompt_file.is_none() {
+        return Err(Failure::usage("there is no prompt").with_hint("give one in quotes, or a file with --prompt-file"));
+    }
     cancel::install()?;
     let targets = Targets::new(&args.output, environment)?;
     let job = Job::new(args, environment, progress)?;

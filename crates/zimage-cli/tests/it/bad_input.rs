@@ -9,7 +9,7 @@ use crate::{Home, golden, tiny};
 fn wrong_usage_is_exit_code_2() {
     let home = Home::new();
     for (args, fragment) in [
-        (&["generate"][..], "required"),
+        (&["generate"][..], "there is no prompt"),
         (&["generat", "x"], "generat"),
         (&["generate", "x", "--nonsense"], "--nonsense"),
         (&["generate", "x", "--prompt-file", "y"], "cannot be used with"),

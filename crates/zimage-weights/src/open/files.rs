@@ -62,6 +62,15 @@ impl Files {
         }
     }
 
+    /// The files that are in memory, by their paths; none for a directory.
+    pub(super) fn in_memory(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        let files = match &self.source {
+            Source::Directory(_) => None,
+            Source::Embedded(files) => Some(files),
+        };
+        files.into_iter().flatten().map(|(path, bytes)| (*path, bytes))
+    }
+
     pub(super) fn json(&self, file: &str) -> Result<Value> {
         let text = self.read(file)?;
         serde_json::from_slice(&text).map_err(|source| Error::Json { file: self.display(file), source })

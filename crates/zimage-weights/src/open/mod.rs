@@ -106,6 +106,11 @@ impl Checkpoint {
         if self.files.exists(TOKENIZER_CONFIG) { self.files.json(TOKENIZER_CONFIG).map(Some) } else { Ok(None) }
     }
 
+    /// The files of an embedded checkpoint by their paths; none for a directory.
+    pub fn embedded_files(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
+        self.files.in_memory()
+    }
+
     /// The weights of one part, mapped and audited: every tensor of its schema is there, in its shape, in a format that
     /// the kernels read, and nothing else is.
     ///

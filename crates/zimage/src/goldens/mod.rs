@@ -79,7 +79,7 @@ pub(crate) fn assert_close(what: &str, expected: &[f32], found: &[f32], toleranc
     let scale = expected.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     let off = |(e, f): (&f32, &f32)| (e - f).abs();
     let worst = expected.iter().zip(found).map(off).fold(0.0f32, f32::max);
-    let bad = |(_, (e, f)): &(usize, (&f32, &f32))| !(off((*e, *f)) <= tolerance * scale);
+    let bad = |(_, (e, f)): &(usize, (&f32, &f32))| off((*e, *f)) > tolerance * scale || f.is_nan();
     if let Some((index, _)) = expected.iter().zip(found).enumerate().find(bad) {
         let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
         let cosine = dot(expected, found) / (dot(expected, expected) * dot(found, found)).sqrt();

@@ -8,9 +8,23 @@ use super::{Cut, Pipeline};
 use crate::model::tokenizer::MAX_TOKENS;
 use crate::{Error, Result};
 use serde::Serialize;
-use zimage_weights::Component;
+use zimage_weights::{Component, VaeConfig};
 
 const F32: u64 = 4;
+
+const ENCODE: &str = "encode";
+const ENCODE_IMAGE: &str = "encode image";
+const DENOISE: &str = "denoise";
+const DECODE: &str = "decode";
+
+/// How much memory a request may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// A cap on everything that is resident, mapped weights included.
+    Cap(u64),
+    /// The machine's memory: working memory must fit, while mapped weights may be dropped and read again.
+    Machine(u64),
+}
 
 /// What one phase takes.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +56,19 @@ impl Phase {
     }
 }
 
+impl Budget {
+    /// The error of the phase that is furthest over the budget, if one is.
+    fn exceeded_by(self, plan: &Plan) -> Option<Error> {
+        let (budget_bytes, needed): (u64, fn(&Phase) -> u64) = match self {
+            Budget::Cap(bytes) => (bytes, Phase::peak_bytes),
+            Budget::Machine(bytes) => (bytes, |phase| phase.working_bytes),
+        };
+        let worst =
+            plan.phases.iter().max_by_key(|phase| needed(phase)).filter(|phase| needed(phase) > budget_bytes)?;
+        Some(Error::Memory { phase: worst.name, needed_bytes: needed(worst), budget_bytes })
+    }
+}
+
 impl Plan {
     /// The phase that needs most memory.
     pub fn peak(&self) -> &Phase {
@@ -50,31 +77,30 @@ impl Plan {
 }
 
 impl Pipeline {
-    /// Plans a request within `budget_bytes` of memory. The VAE works whole where that fits, else in tiles.
+    /// Plans a request within a budget. The VAE works whole where that fits, else in tiles.
     ///
     /// # Errors
     /// [`Error::Memory`] when a phase needs more even so; [`Error::Weights`] when a component cannot be opened.
-    pub fn plan(&self, request: &GenerateRequest, budget_bytes: u64) -> Result<Plan> {
+    pub fn plan(&self, request: &GenerateRequest, budget: Budget) -> Result<Plan> {
         let whole = self.plan_with(request, Cut::Whole)?;
-        if whole.peak().peak_bytes() <= budget_bytes {
+        if budget.exceeded_by(&whole).is_none() {
             return Ok(whole);
         }
         let tiled = self.plan_with(request, Cut::Tiles)?;
-        let peak = tiled.peak();
-        if peak.peak_bytes() <= budget_bytes {
-            return Ok(tiled);
+        match budget.exceeded_by(&tiled) {
+            None => Ok(tiled),
+            Some(error) => Err(error),
         }
-        Err(Error::Memory { phase: peak.name, needed_bytes: peak.peak_bytes(), budget_bytes })
     }
 
     fn plan_with(&self, request: &GenerateRequest, cut: Cut) -> Result<Plan> {
         let tokens = self.tokenizer.encode(&request.prompt)?.ids.len().min(MAX_TOKENS) as u64;
         let mut phases = vec![self.plan_encode(request, tokens)?];
         if !matches!(request.task, Task::TextToImage) {
-            phases.push(self.plan_vae("encode image", request, cut)?);
+            phases.push(self.plan_vae(ENCODE_IMAGE, request, cut)?);
         }
         phases.push(self.plan_denoise(request, tokens)?);
-        phases.push(self.plan_vae("decode", request, cut)?);
+        phases.push(self.plan_vae(DECODE, request, cut)?);
         Ok(Plan { phases, cut })
     }
 
@@ -86,7 +112,7 @@ impl Pipeline {
         let flop = 2 * tokens * layer * (c.n_layers as u64 - 1) + 4 * tokens * tokens * q;
         let texts = if request.is_guided() { 2.0 } else { 1.0 };
         Ok(Phase {
-            name: "encode",
+            name: ENCODE,
             weights_bytes: self.weights_bytes(Component::TextEncoder)?,
             working_bytes: F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
                 + linear_scratch(hidden.max(ffn)),
@@ -103,7 +129,7 @@ impl Pipeline {
         let pass = block(tokens) * c.n_layers as u64 + block(image) * c.n_refiner_layers as u64;
         let steps = request.steps * if request.is_guided() { 2 } else { 1 };
         Ok(Phase {
-            name: "denoise",
+            name: DENOISE,
             weights_bytes: self.weights_bytes(Component::Transformer)?,
             working_bytes: F32 * tokens * (3 * dim + (3 * dim).max(3 * ffn)) + linear_scratch(ffn),
             flop: pass as f64 * steps as f64,
@@ -121,22 +147,39 @@ impl Pipeline {
         // At the last change of channels, input, its norm and the output are alive: the widest of them twice.
         let channels: Vec<u64> = c.block_out_channels.iter().map(|&channels| channels as u64).collect();
         let planes = 2 * channels[1.min(channels.len() - 1)] + channels[0];
-        let flop: f64 = channels
-            .iter()
-            .enumerate()
-            .map(|(level, &channels)| {
-                let convolutions = 2 * (c.layers_per_block as u64 + 1) + 1;
-                18.0 * (channels * channels * convolutions * (picture >> (2 * level))) as f64
-            })
-            .sum();
-        let weights_bytes = self.weights_bytes(Component::Vae)?;
         // Convolution weights are widened to f32 when they are read, beside the mapped file.
-        Ok(Phase { name, weights_bytes: 3 * weights_bytes, working_bytes: F32 * (planes * pixels + 6 * picture), flop })
+        let half = if name == DECODE { "decoder." } else { "encoder." };
+        let specs = self.checkpoint.specs(Component::Vae);
+        let widened: usize = specs.iter().filter(|spec| spec.name.starts_with(half)).map(|spec| spec.elements()).sum();
+        Ok(Phase {
+            name,
+            weights_bytes: self.weights_bytes(Component::Vae)?,
+            working_bytes: F32 * (planes * pixels + 6 * picture + widened as u64),
+            flop: vae_flop(c, picture),
+        })
     }
 
     fn weights_bytes(&self, component: Component) -> Result<u64> {
         Ok(self.checkpoint.weights(component)?.size_bytes())
     }
+}
+
+/// Operations of one pass through the decoder for a picture of `pixels`; the encoder has nearly the same.
+fn vae_flop(c: &VaeConfig, pixels: u64) -> f64 {
+    let channels: Vec<f64> = c.block_out_channels.iter().map(|&channels| channels as f64).collect();
+    let last = channels.len() - 1;
+    let pixels_of = |level: usize| pixels as f64 / 4f64.powi(level as i32);
+    let levels = (0..=last).map(|level| {
+        let (own, above) = (channels[level], channels[last.min(level + 1)]);
+        let shortcut = if own == above { 0.0 } else { own * above };
+        let upsample = if level == last { 0.0 } else { 9.0 * above * above };
+        let resnets = 9.0 * (own * above + own * own) + shortcut + 18.0 * own * own * c.layers_per_block as f64;
+        pixels_of(level) * (resnets + upsample)
+    });
+    let (tokens, width) = (pixels_of(last), channels[last]);
+    let mid_block = tokens * (40.0 * width * width + 2.0 * tokens * width);
+    let ends = 9.0 * (tokens * c.latent_channels as f64 * width + pixels as f64 * 3.0 * channels[0]);
+    2.0 * (levels.sum::<f64>() + mid_block + ends)
 }
 
 /// Bytes that the threads' tiles of widened weights take: 256 rows each, on a few threads.

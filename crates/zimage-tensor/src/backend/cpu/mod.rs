@@ -5,7 +5,8 @@
 use super::host::host_methods;
 use super::{Attention, Backend, Conv};
 use crate::threads::Threads;
-use crate::{Mask, Result, Weight};
+use crate::{Error, Mask, Result, Weight};
+use zimage_kernels::level::LEVEL_VARIABLE;
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
     Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, layout, linear, resize, rms_norm, rope,
@@ -26,6 +27,10 @@ pub struct Cpu {
 impl Cpu {
     /// The backend on `threads` threads.
     pub fn new(threads: usize) -> Result<Cpu> {
+        let asked = std::env::var(LEVEL_VARIABLE).ok();
+        if let Some(value) = asked.filter(|value| Level::from_name(value).is_none()) {
+            return Err(Error::Level { variable: LEVEL_VARIABLE, value });
+        }
         Ok(Cpu { level: Level::detect(), threads: Threads::new(threads)? })
     }
 

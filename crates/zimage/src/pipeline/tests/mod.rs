@@ -1,6 +1,7 @@
 //! Whole runs against diffusers.
 
 use super::image::{InitImage, Mask};
+use super::plan::Budget;
 use super::request::{GenerateOptions, GenerateRequest, Task};
 use super::{Cut, Latents, Pipeline};
 use crate::goldens::tolerances::{LATENTS, PIXEL};
@@ -118,10 +119,12 @@ fn the_demo_model_opens_and_draws() {
 fn plans_cut_the_picture_where_memory_is_short_and_refuse_where_that_is_not_enough() {
     let pipeline = pipeline("tiny-a", 1);
     let request = GenerateRequest::text_to_image("a cat", 2048, 2048, 4, 7).expect("valid");
-    let whole = pipeline.plan(&request, u64::MAX).expect("it fits");
+    let whole = pipeline.plan(&request, Budget::Machine(u64::MAX)).expect("it fits");
     assert_eq!(whole.cut, Cut::Whole);
     let peak = whole.peak().peak_bytes();
-    assert!(pipeline.plan(&request, 1 << 20).is_err_and(|e| matches!(e, crate::Error::Memory { .. })));
+    let tiled = pipeline.plan(&request, Budget::Cap(peak - 1)).expect("it fits in tiles");
+    assert_eq!(tiled.cut, Cut::Tiles);
+    assert!(pipeline.plan(&request, Budget::Cap(1 << 20)).is_err_and(|e| matches!(e, crate::Error::Memory { .. })));
     assert!(peak > 2048 * 2048 * 4 * 3, "the picture alone takes more");
 }
 
