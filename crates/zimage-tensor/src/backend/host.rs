@@ -1,5 +1,7 @@
 //! What the two host backends share: the operations that only move values.
 
+use zimage_kernels::layout;
+
 /// Rows of `a`, then rows of `b`.
 pub fn concat(a: &[f32], b: &[f32]) -> Vec<f32> {
     let mut out = Vec::with_capacity(a.len() + b.len());
@@ -24,6 +26,27 @@ pub fn embedding(table: &crate::Weight, ids: &[u32]) -> Vec<f32> {
         let start = id as usize * row_bytes;
         table.format.decode(&table.bytes[start..start + row_bytes], row);
     }
+    out
+}
+
+/// `layout::patchify` into a new vector.
+pub fn patchify(x: &[f32], channels: usize, height: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    layout::patchify(&mut out, x, channels, height, width);
+    out
+}
+
+/// `layout::unpatchify` into a new vector.
+pub fn unpatchify(x: &[f32], channels: usize, height: usize, width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    layout::unpatchify(&mut out, x, channels, height, width);
+    out
+}
+
+/// `layout::transpose` into a new vector.
+pub fn transpose(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    layout::transpose(&mut out, x, rows, cols);
     out
 }
 
@@ -58,6 +81,15 @@ macro_rules! host_methods {
         }
         fn append_token(&self, x: &Vec<f32>, token: &Vec<f32>, count: usize) -> Vec<f32> {
             crate::backend::host::append_token(x, token, count)
+        }
+        fn patchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
+            crate::backend::host::patchify(x, channels, height, width)
+        }
+        fn unpatchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
+            crate::backend::host::unpatchify(x, channels, height, width)
+        }
+        fn transpose(&self, x: &Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
+            crate::backend::host::transpose(x, rows, cols)
         }
     };
 }

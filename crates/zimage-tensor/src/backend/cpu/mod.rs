@@ -9,7 +9,7 @@ use crate::{Error, Mask, Result, Weight};
 use zimage_kernels::level::LEVEL_VARIABLE;
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, layout, linear, resize, rms_norm, rope,
+    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
 /// Output tile of a linear layer: a tile widens its rows of the weight once (1 Mi values at K = 4096) and then does
@@ -124,18 +124,6 @@ impl Backend for Cpu {
         out
     }
 
-    fn patchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        layout::patchify(&mut out, x, channels, height, width);
-        out
-    }
-
-    fn unpatchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        layout::unpatchify(&mut out, x, channels, height, width);
-        out
-    }
-
     fn conv2d(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, conv: &Conv) -> Vec<f32> {
         let pixels = conv.out_height() * conv.out_width();
         let mut out = vec![0.0; conv.cout * pixels];
@@ -158,12 +146,6 @@ impl Backend for Cpu {
         let mut out = vec![0.0; 4 * x.len()];
         let planes = out.chunks_mut(4 * height * width).zip(x.chunks(height * width)).collect();
         self.threads.for_each(planes, |(out, x), _| resize::upsample_nearest_2x(out, x, height, width));
-        out
-    }
-
-    fn transpose(&self, x: &Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        layout::transpose(&mut out, x, rows, cols);
         out
     }
 

@@ -5,7 +5,7 @@ use super::{Attention, Backend, Conv};
 use crate::{Mask, Weight};
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, layout, linear, resize, rms_norm, rope,
+    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
 const NAIVE: Level = Level::Naive;
@@ -92,18 +92,6 @@ impl Backend for Reference {
         out
     }
 
-    fn patchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        layout::patchify(&mut out, x, channels, height, width);
-        out
-    }
-
-    fn unpatchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        layout::unpatchify(&mut out, x, channels, height, width);
-        out
-    }
-
     fn conv2d(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, conv: &Conv) -> Vec<f32> {
         let pixels = conv.out_height() * conv.out_width();
         let mut out = vec![0.0; conv.cout * pixels];
@@ -134,12 +122,6 @@ impl Backend for Reference {
         for (out, x) in out.chunks_mut(4 * height * width).zip(x.chunks(height * width)) {
             resize::upsample_nearest_2x(out, x, height, width);
         }
-        out
-    }
-
-    fn transpose(&self, x: &Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        layout::transpose(&mut out, x, rows, cols);
         out
     }
 
