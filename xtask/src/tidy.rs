@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 6] = [
 ];
 
 /// Crates from elsewhere that one of ours alone may name.
-const OWNED: [(&str, &str); 3] = [("rayon", "zimage-tensor"), ("gemm", "zimage-kernels"), ("clap", "zimage-cli")];
+const OWNED: [(&str, &str); 3] = [("rayon", "zimage-tensor"), ("gemm-f32", "zimage-kernels"), ("clap", "zimage-cli")];
 
 const LONGEST_FUNCTION: usize = 70;
 const LONGEST_FILE: usize = 600;

@@ -1,6 +1,6 @@
 //! Products of f32 matrices into one tile.
 //!
-//! Above the naive level the work is done by the `gemm` crate on the calling thread. The bits of
+//! Above the naive level the work is done by the `gemm-f32` crate on the calling thread. The bits of
 //! an element may depend on the shape of its tile, so a caller that wants the same picture for
 //! any number of threads uses tiles of a fixed shape.
 
@@ -63,7 +63,9 @@ struct Strides {
     b_col: usize,
 }
 
-/// Calls the `gemm` crate; the callers above have compared all shapes.
+/// Calls the `gemm-f32` crate; the callers above have compared all shapes.
+///
+/// Its kernels write columns, so the transposed product is asked for: `out^T = b^T a^T`.
 fn product(out: &mut TileMut, a: MatrixRef, b: MatrixRef, strides: Strides, accumulate: bool) {
     let (m, n, k) = (out.rows(), out.cols(), a.cols());
     if k == 0 && !accumulate {
@@ -77,26 +79,26 @@ fn product(out: &mut TileMut, a: MatrixRef, b: MatrixRef, strides: Strides, accu
     // SAFETY: `a` and `b` are views whose constructors checked their data; `out` is a tile of m
     // rows of n values that nobody else reaches, and it cannot overlap the shared views.
     unsafe {
-        gemm::gemm(
-            m,
+        gemm_f32::gemm::f32::get_gemm_fn()(
             n,
+            m,
             k,
             out.as_mut_ptr(),
-            1,
             out.stride() as isize,
-            accumulate,
-            a.data().as_ptr(),
             1,
-            a.stride() as isize,
+            accumulate,
             b.data().as_ptr(),
-            strides.b_col as isize,
             strides.b_row as isize,
+            strides.b_col as isize,
+            a.data().as_ptr(),
+            a.stride() as isize,
+            1,
             1.0,
             1.0,
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }
