@@ -182,6 +182,28 @@ fn damaged_models_are_exit_code_3_and_name_the_file() {
 }
 
 #[test]
+fn weights_that_are_not_numbers_stop_the_run_and_name_the_layer() {
+    for (file, stage) in [
+        ("text_encoder/model.safetensors", "text encoder"),
+        ("transformer/diffusion_pytorch_model.safetensors", "transformer"),
+        ("vae/diffusion_pytorch_model.safetensors", "vae decoder"),
+    ] {
+        let home = Home::new();
+        let model = home.copy_of_tiny("model");
+        let mut bytes = fs::read(model.join(file)).unwrap();
+        let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        for value in bytes[8 + header..].chunks_exact_mut(4) {
+            value.copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        fs::write(model.join(file), bytes).unwrap();
+        let model = model.display().to_string();
+        let run = home.run(&["generate", "-m", &model, "--width", "64", "--height", "48", "-o", "x.png", "x"]);
+        run.fails(1, &format!("{stage} produced a value that is not finite, first in "));
+        assert!(!home.names().iter().any(|name| name.ends_with(".png")), "{stage}: {:?}", home.names());
+    }
+}
+
+#[test]
 fn a_file_instead_of_a_directory_is_exit_code_3() {
     let home = Home::new();
     let file = home.write("x.safetensors", b"not safetensors");
