@@ -84,7 +84,8 @@ pub(super) fn of_part(part: &Part) -> Vec<PartDiagnosis> {
         Err(error) => return unusable(error.to_string()),
     };
     let compare = |component| -> Result<(Audit, Option<String>)> {
-        let (config, place) = open::config_of(&label, container, component)?;
+        let (config, found) = open::config_of(&label, container, component)?;
+        let place = open::config_place(&label, found);
         let specs = schema::tensors(component, &config).map_err(|error| error.in_checkpoint(|_| place))?;
         let audit = Reading::of(component, container).audit(&specs);
         let weights = Weights::audited(&label, component, &specs, container.clone());

@@ -18,7 +18,7 @@ use crate::{Error, Result};
 use files::Files;
 use parts::Source;
 pub use parts::{Origin, Parts};
-pub(crate) use parts::{config_of, held};
+pub(crate) use parts::{config_of, config_place, held};
 pub use weights::{Precision, PrecisionCount, Weights};
 
 /// File that names the pipeline and its parts.
@@ -101,11 +101,11 @@ impl Checkpoint {
         let mut config = |source: &Source, component: Component| -> Result<(Value, String)> {
             let container = source.container(component)?;
             let label = container.files().first().map_or_else(|| source.label(), |file| file.label().to_owned());
-            let (config, config_place) = config_of(&label, &container, component)?;
+            let (config, found) = config_of(&label, &container, component)?;
             let naming = Naming::find(component, &container).map_or("", |naming| naming.describe());
-            let place = format!("{label} ({naming}; config: {config_place})");
+            let place = format!("{label} ({naming}; config {})", found.as_deref().unwrap_or("told from shapes"));
             origins.push(Origin { part: component.to_string(), place });
-            Ok((config, config_place))
+            Ok((config, config_place(&label, found)))
         };
         let [(transformer, at), (text_encoder, text_at), (vae, vae_at)] = [
             config(&sources[0], Component::Transformer)?,

@@ -41,6 +41,11 @@ impl Parts {
     }
 }
 
+/// The place of a config in messages.
+pub(crate) fn config_place(label: &str, found: Option<String>) -> String {
+    found.unwrap_or_else(|| format!("{label}, the config told from shapes"))
+}
+
 /// Where one part of a checkpoint was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
@@ -139,8 +144,9 @@ pub(crate) fn held(label: &str, container: &Container) -> Result<Vec<Component>>
     Ok(held)
 }
 
-/// The config of a part in a container: the one beside it, else what its shapes say. Also, how it was found.
-pub(crate) fn config_of(label: &str, container: &Container, component: Component) -> Result<(Value, String)> {
+/// The config of a part in a container: the one beside it, else what its shapes say. Also the path of its file, if it
+/// is in one.
+pub(crate) fn config_of(label: &str, container: &Container, component: Component) -> Result<(Value, Option<String>)> {
     let directory = container.files().first().and_then(|file| file.path()).and_then(Path::parent);
     for candidate in ["config.json", component.config_file()] {
         let Some(path) = directory.map(|directory| directory.join(candidate)).filter(|path| path.is_file()) else {
@@ -150,11 +156,11 @@ pub(crate) fn config_of(label: &str, container: &Container, component: Component
         let file = path.display().to_string();
         let value = serde_json::from_slice(&text).map_err(|source| Error::Json { file: file.clone(), source })?;
         if belongs(component, &value) {
-            return Ok((value, file));
+            return Ok((value, Some(file)));
         }
     }
     let config = infer::config(component, label, &Reading::of(component, container))?;
-    Ok((config, format!("{label}, by its shapes")))
+    Ok((config, None))
 }
 
 /// Whether a config is one of this part: several files may share a directory, and so a `config.json`.
@@ -190,11 +196,7 @@ fn weights_in(directory: &Path, component: Component) -> Result<PathBuf> {
 
 /// A tokenizer or a scheduler config: what was given, else what lies beside the weights. `file` is its place in the
 /// layout of diffusers; the answer is a directory and the file's place in it.
-pub(super) fn companion(
-    given: Option<&Path>,
-    sources: &[&Source],
-    file: &'static str,
-) -> Result<Option<(Files, String)>> {
+fn companion(given: Option<&Path>, sources: &[&Source], file: &'static str) -> Result<Option<(Files, String)>> {
     let name = file.rsplit_once('/').map_or(file, |(_, name)| name);
     let within = |directory: &Path| {
         let found = [file, name].into_iter().find(|place| directory.join(place).is_file())?;

@@ -139,7 +139,7 @@ fn one_file_with_everything_is_the_same_model_in_every_format() {
         model.same(&checkpoint);
         let origins: Vec<String> =
             checkpoint.origins().iter().map(|origin| format!("{}: {}", origin.part, origin.place)).collect();
-        assert!(origins[0].contains("x.safetensors (names of ComfyUI; config: "), "{origins:?}");
+        assert!(origins[0].contains("x.safetensors (names of ComfyUI; config told from shapes)"), "{origins:?}");
         assert_eq!(origins[4], "scheduler: shift 3, the default where there is no scheduler_config.json");
 
         let report = inspect(&path).expect("a report");
@@ -200,6 +200,26 @@ fn parts_come_from_files_folders_and_other_models() {
     let other = model.write("vae2/v.safetensors", &model.foreign(Component::Transformer, ""));
     let error = Checkpoint::from_parts(&parts(&transformer, &text, &other, &given)).expect_err("no VAE").to_string();
     assert!(error.contains("v.safetensors cannot be opened: it has no VAE"), "{error}");
+}
+
+#[test]
+fn the_scheduler_is_the_given_one_else_the_one_beside_the_transformer_else_shift_3() {
+    let model = Model::new(Format::BF16);
+    let mut parts = Parts {
+        transformer: model.write("x/x.safetensors", &model.whole()),
+        tokenizer: Some(model.path("given.json")),
+        ..Parts::default()
+    };
+    let shift =
+        |parts: &Parts| Checkpoint::from_parts(parts).expect("a checkpoint").scheduler_config()["shift"].clone();
+    assert_eq!(shift(&parts), 3.0);
+    fs::write(model.path("x/scheduler_config.json"), r#"{"shift": 6.0}"#).expect("written");
+    assert_eq!(shift(&parts), 6.0);
+    fs::write(model.path("given_scheduler.json"), r#"{"shift": 4.5}"#).expect("written");
+    parts.scheduler = Some(model.path("given_scheduler.json"));
+    assert_eq!(shift(&parts), 4.5);
+    parts.scheduler = Some(model.path("model"));
+    assert_eq!(shift(&parts), 3.0);
 }
 
 #[test]
