@@ -11,6 +11,8 @@ Examples:
   zimage generate \"a red fox in the snow\"
   zimage generate -m ./Z-Image-Turbo --width 1024 --height 768 --seed 42 -o fox.png \"a red fox\"
   zimage generate -m ./Z-Image-Turbo --init-image photo.jpg --strength 0.5 \"as a watercolour\"
+  zimage generate -m z_image_turbo_bf16.safetensors --text-encoder qwen_3_4b.safetensors --vae ae.safetensors \\
+    --tokenizer tokenizer.json \"a red fox\"
   zimage plan -m ./Z-Image-Turbo --width 2048 --height 2048 \"a red fox\"
   zimage doctor ./Z-Image-Turbo
 
@@ -92,6 +94,18 @@ pub struct PromptArgs {
     /// An installed model, or the path of one [default: the embedded demo model].
     #[arg(short, long, value_name = "NAME|PATH")]
     pub model: Option<String>,
+
+    /// The text encoder, where the model has none or another is wanted: a safetensors file, its directory or a model's.
+    #[arg(long, value_name = "PATH")]
+    pub text_encoder: Option<PathBuf>,
+
+    /// The VAE, likewise.
+    #[arg(long, value_name = "PATH")]
+    pub vae: Option<PathBuf>,
+
+    /// The tokenizer: a tokenizer.json, its directory or a model's [default: the one beside the model].
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -43,9 +43,11 @@ impl Digests {
         for component in Component::ALL {
             let container = checkpoint.container(component).map_err(zimage::Error::from)?;
             for path in container.files().iter().filter_map(|file| file.path()) {
-                let relative = path.strip_prefix(root).unwrap_or(path);
-                let names: Vec<_> = relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-                records.push(FileRecord { path: names.join("/"), sha256: self.of_file(path)? });
+                let record = FileRecord { path: recorded(path, root), sha256: self.of_file(path)? };
+                // One file may hold several parts.
+                if !records.contains(&record) {
+                    records.push(record);
+                }
             }
         }
         let embedded = checkpoint.embedded_files().filter(|(path, _)| path.ends_with(".safetensors"));
@@ -84,4 +86,21 @@ impl Digests {
         }
         self.changed = false;
     }
+}
+
+/// A file's path in a model's directory; elsewhere its name and its folder's, which tell files apart without telling
+/// where their owner keeps them.
+fn recorded(path: &Path, root: &Path) -> String {
+    let full;
+    let shown = match path.strip_prefix(root) {
+        Ok(relative) if root.join("model_index.json").is_file() => relative,
+        _ => {
+            // A link has the name that its user gave it.
+            full = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+            let folder = full.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+            full.strip_prefix(folder).unwrap_or(&full)
+        }
+    };
+    let names: Vec<_> = shown.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    names.join("/")
 }

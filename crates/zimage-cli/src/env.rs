@@ -15,6 +15,9 @@ use crate::failure::Failure;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     pub model: Option<String>,
+    pub text_encoder: Option<PathBuf>,
+    pub vae: Option<PathBuf>,
+    pub tokenizer: Option<PathBuf>,
     pub width: Option<u32>,
     pub height: Option<u32>,
     pub steps: Option<usize>,
@@ -32,8 +35,11 @@ pub struct Config {
 }
 
 /// The names of [`Config`], and whether their values are text.
-const SETTINGS: [(&str, bool); 15] = [
+const SETTINGS: [(&str, bool); 18] = [
     ("model", true),
+    ("text_encoder", true),
+    ("vae", true),
+    ("tokenizer", true),
     ("width", false),
     ("height", false),
     ("steps", false),
@@ -81,8 +87,10 @@ impl Environment {
         }
         let known = self.installed_models();
         let hint = match known.is_empty() {
-            true => "give the path of a model directory, or leave --model out for the embedded demo model".into(),
-            false => format!("installed are {}; or give the path of a model directory", known.join(", ")),
+            true => {
+                "give the path of a model directory or file, or leave --model out for the embedded demo model".into()
+            }
+            false => format!("installed are {}; or give the path of a model directory or file", known.join(", ")),
         };
         Err(Failure::model(format!("there is no model `{name}`, neither as a path nor installed")).with_hint(hint))
     }

@@ -9,6 +9,7 @@ use zimage::pipeline::image::{ImageError, InitImage, Mask};
 use zimage::pipeline::plan::Budget;
 use zimage::pipeline::request::{GenerateOptions, SIZE_MULTIPLE};
 use zimage::{Device, GenerateRequest, Pipeline, Task};
+use zimage_weights::Parts;
 
 use crate::args::{Compute, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, MemorySize, SizeArgs};
 use crate::env::{Config, Environment, available_memory};
@@ -199,17 +200,36 @@ fn load(
     progress.note(&format!("device: {}", device.describe()));
     // Whatever is wrong here is wrong with the model, the scheduler's settings included.
     let refused = |error: zimage::Error| Failure::model(error);
-    let Some(name) = model_name(args, &environment.config) else {
+    let (prompt, config) = (&args.prompt, &environment.config);
+    let parts = Parts {
+        text_encoder: prompt.text_encoder.clone().or(config.text_encoder.clone()),
+        vae: prompt.vae.clone().or(config.vae.clone()),
+        tokenizer: prompt.tokenizer.clone().or(config.tokenizer.clone()),
+        ..Parts::default()
+    };
+    let whole = parts == Parts::default();
+    let Some(name) = model_name(args, config) else {
+        if !whole {
+            return Err(Failure::usage("parts of a model were given, and no model that they belong to")
+                .with_hint("give the model or its transformer with --model"));
+        }
         let pipeline = Pipeline::demo(device).map_err(refused)?;
         let label = pipeline.checkpoint().label().to_string();
         progress.note(&format!("no model was chosen: using the {label}\n{REAL_MODEL}"));
         return Ok((pipeline, label));
     };
     let path = environment.find_model(name)?;
-    let pipeline = Pipeline::load(&path, device).map_err(refused)?;
-    // `.` and `models/x/` have no last part of their own.
-    let whole = path.canonicalize().unwrap_or(path);
-    let label = whole.file_name().map_or_else(|| name.to_string(), |name| name.to_string_lossy().into_owned());
+    let pipeline = match whole {
+        true => Pipeline::load(&path, device),
+        false => Pipeline::load_parts(&Parts { transformer: path.clone(), ..parts }, device),
+    };
+    let pipeline = pipeline.map_err(refused)?;
+    for origin in pipeline.checkpoint().origins() {
+        progress.note(&format!("{}: {}", origin.part, origin.place));
+    }
+    // `.` and `..` have no name of their own.
+    let full = if path.file_name().is_none() { path.canonicalize().unwrap_or(path) } else { path };
+    let label = full.file_name().map_or_else(|| name.to_string(), |name| name.to_string_lossy().into_owned());
     Ok((pipeline, label))
 }
 

@@ -86,6 +86,16 @@ pub enum Error {
         /// Every missing file, relative to the checkpoint.
         missing: Vec<String>,
     },
+    /// Parts of a checkpoint are not there.
+    #[error("{label} is not a complete checkpoint, missing: {}\nhint: {hint}", missing.join(", "))]
+    MissingParts {
+        /// The path of the model.
+        label: String,
+        /// Every missing part.
+        missing: Vec<String>,
+        /// How to give them.
+        hint: String,
+    },
     /// The path holds something that this program cannot run.
     #[error("{label} cannot be opened: {what}\nhint: {hint}")]
     NotACheckpoint {

@@ -4,7 +4,7 @@
 //! names the file and the tensor, and none panics. It runs no model: the only arithmetic is the conversion of floats.
 //!
 //! From the bottom up: [`container`] turns bytes into named tensors and knows no model; [`schema`] is the single source
-//! of truth for names and shapes; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
+//! of truth for names and shapes; [`dialect`] translates other names to those; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
 //! audited weights; [`inspect`] says what an unknown file is;
 //! [`random`] writes checkpoints of any shape for tests.
 
@@ -13,6 +13,7 @@ pub mod dtype;
 pub mod schema;
 
 pub mod audit;
+pub mod dialect;
 pub mod open;
 
 pub mod digest;
@@ -25,5 +26,5 @@ pub use audit::Audit;
 pub use container::{Container, TensorView};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use open::{Checkpoint, Weights};
+pub use open::{Checkpoint, Origin, Parts, Weights};
 pub use schema::{Component, Role, TensorSpec, TextEncoderConfig, TransformerConfig, VaeConfig};

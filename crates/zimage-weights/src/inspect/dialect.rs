@@ -87,7 +87,7 @@ impl Dialect {
     }
 
     /// The dialect of a file by its metadata and tensor names, and which part of Z-Image it is.
-    pub(super) fn of(container: &Container) -> (Self, Option<Component>) {
+    pub(crate) fn of(container: &Container) -> (Self, Option<Component>) {
         let names = Names::of(container);
         let wrapped = by_wrapping(&names, container);
         wrapped
@@ -134,9 +134,7 @@ fn by_transformer(names: &Names<'_>) -> Found {
         return Some((Dialect::Omni, part));
     }
     if names.has("all_x_embedder.2-1.weight") || names.has("decoder.up_blocks.0.resnets.0.conv1.weight") {
-        // The autoencoder of Stable Diffusion has the same names; its first convolution takes 4 channels and not 16.
-        let other = names.shape("decoder.conv_in.weight").is_some_and(|shape| shape.get(1) == Some(&4));
-        return Some(if other { (Dialect::Unknown, part) } else { (Dialect::Diffusers, part) });
+        return Some(if names.is_other_vae() { (Dialect::Unknown, part) } else { (Dialect::Diffusers, part) });
     }
     if names.has("noise_refiner.0.attention.k_norm.weight") {
         let dim = names.shape("cap_embedder.1.weight").and_then(|shape| shape.first().copied());
@@ -165,11 +163,13 @@ fn by_other_model(names: &Names<'_>) -> Found {
         (Dialect::Sdxl, "conditioner.embedders.0.transformer.text_model.embeddings.token_embedding.weight"),
         (Dialect::Sd1, "input_blocks.0.0.weight"),
         (Dialect::Sd1, "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q.weight"),
-        (Dialect::Comfyui, "decoder.up.0.block.0.conv1.weight"),
     ];
-    let (dialect, _) = known.into_iter().find(|(_, name)| names.has(name))?;
-    let part = if dialect == Dialect::Comfyui { names.component() } else { None };
-    Some((dialect, part))
+    if let Some((dialect, _)) = known.into_iter().find(|(_, name)| names.has(name)) {
+        return Some((dialect, None));
+    }
+    let vae = names.has("decoder.up.0.block.0.conv1.weight");
+    let dialect = if names.is_other_vae() { Dialect::Unknown } else { Dialect::Comfyui };
+    vae.then(|| (dialect, names.component()))
 }
 
 /// Names of a container, looked up under every prefix that programs put before them.
@@ -197,6 +197,11 @@ impl<'a> Names<'a> {
 
     fn ends(&self, end: &str) -> bool {
         self.any(|name| name.ends_with(end))
+    }
+
+    /// The autoencoder of Stable Diffusion has the same names; its first convolution takes 4 channels and not 16.
+    fn is_other_vae(&self) -> bool {
+        self.shape("decoder.conv_in.weight").is_some_and(|shape| shape.get(1) == Some(&4))
     }
 
     /// Which part of Z-Image this is; `None` where it is several in one file, or none.

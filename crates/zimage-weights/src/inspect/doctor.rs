@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::{Dialect, Part, Report, inspect};
+use super::{Part, Report, inspect};
+use crate::Result;
 use crate::audit::Audit;
-use crate::open::{Checkpoint, audit_container};
-use crate::schema::{self, Component, TextEncoderConfig, TransformerConfig, VaeConfig};
-use crate::{Result, TensorSpec};
+use crate::dialect::Reading;
+use crate::open::{self, Checkpoint, Weights};
+use crate::schema::{self, Component};
 
 /// What a path is, and whether it can be used.
 #[derive(Clone, Debug, Serialize)]
@@ -35,16 +35,22 @@ pub struct PartDiagnosis {
     pub problem: Option<String>,
 }
 
+impl PartDiagnosis {
+    /// Whether the part can be used.
+    pub fn fits(&self) -> bool {
+        self.problem.is_none() && self.audit.as_ref().is_some_and(Audit::is_clean)
+    }
+}
+
 /// Looks at a path and compares every part with its config.
 pub fn doctor(path: &Path) -> Result<Diagnosis> {
     let report = inspect(path)?;
     let opened = Checkpoint::open(path);
     let parts: Vec<PartDiagnosis> = match &opened {
         Ok(checkpoint) => Component::ALL.into_iter().map(|component| of_checkpoint(checkpoint, component)).collect(),
-        Err(_) => report.parts.iter().filter_map(|part| of_part(&report, part)).collect(),
+        Err(_) => report.parts.iter().flat_map(of_part).collect(),
     };
-    let fits = |part: &PartDiagnosis| part.problem.is_none() && part.audit.as_ref().is_some_and(Audit::is_clean);
-    let usable = opened.is_ok() && parts.iter().all(fits);
+    let usable = opened.is_ok() && parts.iter().all(PartDiagnosis::fits);
     let problem = opened.err().map(|error| error.to_string());
     Ok(Diagnosis { report, parts, problem, usable })
 }
@@ -52,7 +58,7 @@ pub fn doctor(path: &Path) -> Result<Diagnosis> {
 fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis {
     let container = checkpoint.container(component);
     let audit =
-        container.as_ref().ok().map(|container| audit_container(component, &checkpoint.specs(component), container));
+        container.as_ref().ok().map(|container| Reading::of(component, container).audit(&checkpoint.specs(component)));
     let clean = audit.as_ref().is_some_and(Audit::is_clean);
     let problem = match container {
         Err(error) => Some(error.to_string()),
@@ -63,27 +69,32 @@ fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis
     PartDiagnosis { component, audit, problem }
 }
 
-/// A part outside of a complete checkpoint. Only the names of diffusers can be compared.
-fn of_part(report: &Report, part: &Part) -> Option<PartDiagnosis> {
-    let component = part.component.filter(|_| report.dialect == Dialect::Diffusers)?;
-    let compare = || -> Result<Option<Audit>> {
-        let (Some(config), Some(container)) = (&part.config, &part.container) else { return Ok(None) };
-        Ok(Some(audit_container(component, &specs(component, config)?, container)))
+/// What lies outside of a complete checkpoint: one part, or several in a file. Empty where it is not Z-Image at all.
+pub(super) fn of_part(part: &Part) -> Vec<PartDiagnosis> {
+    let failed =
+        |component: Component, problem: String| PartDiagnosis { component, audit: None, problem: Some(problem) };
+    // A file that is none of the parts of Z-Image is described by the report alone.
+    let unusable = |problem: String| part.component.map(|component| failed(component, problem)).into_iter().collect();
+    let Some(container) = &part.container else {
+        return unusable(part.problem.clone().unwrap_or_else(|| "it was not read".to_owned()));
     };
-    let no_config = "there is no config.json beside it, so its shapes cannot be checked";
-    let (audit, problem) = match (&part.problem, compare()) {
-        (Some(problem), _) => (None, Some(problem.clone())),
-        (None, Ok(None)) => (None, Some(no_config.to_owned())),
-        (None, Ok(audit)) => (audit, None),
-        (None, Err(error)) => (None, Some(error.to_string())),
+    let label = container.files().first().map_or_else(String::new, |file| file.label().to_owned());
+    let held = match open::held(&label, container) {
+        Ok(held) => held,
+        Err(error) => return unusable(error.to_string()),
     };
-    Some(PartDiagnosis { component, audit, problem })
-}
-
-fn specs(component: Component, config: &Value) -> Result<Vec<TensorSpec>> {
-    Ok(match component {
-        Component::Transformer => schema::transformer::tensors(&TransformerConfig::from_json(config)?),
-        Component::TextEncoder => schema::text_encoder::tensors(&TextEncoderConfig::from_json(config)?),
-        Component::Vae => schema::vae::tensors(&VaeConfig::from_json(config)?),
-    })
+    let compare = |component| -> Result<(Audit, Option<String>)> {
+        let (config, found) = open::config_of(&label, container, component)?;
+        let place = open::config_place(&label, found);
+        let specs = schema::tensors(component, &config).map_err(|error| error.in_checkpoint(|_| place))?;
+        let audit = Reading::of(component, container).audit(&specs);
+        let weights = Weights::audited(&label, component, &specs, container.clone());
+        let problem = weights.err().filter(|_| audit.is_clean()).map(|error| error.to_string());
+        Ok((audit, problem))
+    };
+    let diagnose = |component| match compare(component) {
+        Ok((audit, problem)) => PartDiagnosis { component, audit: Some(audit), problem },
+        Err(error) => failed(component, error.to_string()),
+    };
+    held.into_iter().map(diagnose).collect()
 }

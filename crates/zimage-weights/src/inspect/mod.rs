@@ -113,7 +113,9 @@ fn inspect_container(path: &Path, weights: &Path) -> Result<Report> {
     let config = if config.is_file() { Some(read_json(&config)?) } else { None };
     let kind = if container.files().len() > 1 { "sharded safetensors" } else { "safetensors" };
     let part = Part::of(component, container, config)?;
-    Ok(Report { path: path.display().to_string(), container: kind, dialect, supported: false, parts: vec![part] })
+    let verdicts = doctor::of_part(&part);
+    let supported = !verdicts.is_empty() && verdicts.iter().all(PartDiagnosis::fits);
+    Ok(Report { path: path.display().to_string(), container: kind, dialect, supported, parts: vec![part] })
 }
 
 /// A directory with a `model_index.json`: every part is looked at, and one that cannot be read does not hide the others.

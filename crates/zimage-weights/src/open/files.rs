@@ -36,6 +36,14 @@ impl Files {
         &self.label
     }
 
+    /// The directory, if it is one.
+    pub(super) fn root(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Directory(root) => Some(root),
+            Source::Embedded(_) => None,
+        }
+    }
+
     /// A file's name in messages.
     pub(super) fn display(&self, file: &str) -> String {
         match &self.source {

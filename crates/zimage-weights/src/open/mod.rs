@@ -1,6 +1,8 @@
 //! Finds the files of a checkpoint, parses its configs, and hands out audited weights.
 
 mod files;
+mod infer;
+mod parts;
 mod weights;
 
 use std::path::Path;
@@ -9,43 +11,52 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::container::Container;
+use crate::dialect::Naming;
 use crate::schema::{Component, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Error, Result};
 
 use files::Files;
-pub(crate) use weights::audit_container;
+use parts::Source;
+pub use parts::{Origin, Parts};
+pub(crate) use parts::{config_of, config_place, held};
 pub use weights::{Precision, PrecisionCount, Weights};
 
 /// File that names the pipeline and its parts.
 pub(crate) const MODEL_INDEX: &str = "model_index.json";
 const SCHEDULER_CONFIG: &str = "scheduler/scheduler_config.json";
 const TOKENIZER: &str = "tokenizer/tokenizer.json";
-const TOKENIZER_CONFIG: &str = "tokenizer/tokenizer_config.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// The pipelines whose checkpoints are the same files: text to image, image to image, inpainting.
 const PIPELINES: [&str; 3] = ["ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"];
 
-/// A checkpoint in the layout of diffusers, complete and with valid configs. No weights are read before
-/// [`Checkpoint::weights`].
+/// A checkpoint, complete and with valid configs. No weights are read before [`Checkpoint::weights`].
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    files: Files,
+    label: String,
+    /// One per part, in the order of [`Component::ALL`].
+    sources: [Source; 3],
     transformer: TransformerConfig,
     text_encoder: TextEncoderConfig,
     vae: VaeConfig,
     scheduler: Value,
+    /// Where the tokenizer is.
+    tokenizer: (Files, String),
+    origins: Vec<Origin>,
 }
 
 impl Checkpoint {
-    /// Opens a diffusers directory: `model_index.json` and the folders of its parts.
+    /// Opens a diffusers directory (`model_index.json` and the folders of its parts), or a safetensors file that has all
+    /// parts, with the tokenizer beside it.
     ///
-    /// Refuses anything else by its name ([`Error::NotACheckpoint`]), a checkpoint with missing files, all of which are
-    /// listed ([`Error::MissingFiles`]), and configs that this program cannot run ([`Error::Config`]).
+    /// Refuses anything else by its name ([`Error::NotACheckpoint`]), a checkpoint with missing files or parts, all of
+    /// which are listed ([`Error::MissingFiles`], [`Error::MissingParts`]), and configs that this program cannot run
+    /// ([`Error::Config`]).
     pub fn open(path: &Path) -> Result<Self> {
-        if !path.is_dir() {
-            return Err(not_a_directory(path));
+        if path.is_dir() {
+            return Self::from_source(Files::directory(path));
         }
-        Self::from_source(Files::directory(path))
+        Self::from_parts(&Parts { transformer: path.to_path_buf(), ..Parts::default() })
     }
 
     /// Opens a checkpoint whose files are in memory, each under its path in the directory,
@@ -63,17 +74,88 @@ impl Checkpoint {
         let place = |error: Error| error.in_checkpoint(|file| files.display(file));
         let config = |component: Component| files.json(component.config_file());
         Ok(Self {
+            label: files.label().to_owned(),
             transformer: TransformerConfig::from_json(&config(Component::Transformer)?).map_err(place)?,
             text_encoder: TextEncoderConfig::from_json(&config(Component::TextEncoder)?).map_err(place)?,
             vae: VaeConfig::from_json(&config(Component::Vae)?).map_err(place)?,
             scheduler: files.json(SCHEDULER_CONFIG)?,
-            files,
+            sources: Component::ALL.map(|_| Source::Layout(files.clone())),
+            tokenizer: (files, TOKENIZER.to_owned()),
+            origins: Vec::new(),
         })
     }
 
-    /// The directory, or "embedded demo model".
+    /// Puts a checkpoint together from parts in several places; [`Checkpoint::origins`] says what was taken from where.
+    ///
+    /// A config is the `config.json` beside a file, else it is told from the shapes of the tensors. Errors are those of
+    /// [`Checkpoint::open`].
+    pub fn from_parts(parts: &Parts) -> Result<Self> {
+        let label = parts.transformer.display().to_string();
+        let sources = assemble(parts, &label)?;
+        let [transformer, text_encoder, _] = &sources;
+        let tokenizer = parts::tokenizer(parts, &[transformer, text_encoder])?;
+        let Some(tokenizer) = tokenizer else { return Err(missing_parts(&label, &[], true)) };
+        let (scheduler, scheduler_place) = parts::scheduler(parts, transformer)?;
+
+        let mut origins = Vec::new();
+        let mut config = |source: &Source, component: Component| -> Result<(Value, String)> {
+            let container = source.container(component)?;
+            let label = container.files().first().map_or_else(|| source.label(), |file| file.label().to_owned());
+            let (config, found) = config_of(&label, &container, component)?;
+            let naming = Naming::find(component, &container).map_or("", |naming| naming.describe());
+            let place = format!("{label} ({naming}; config {})", found.as_deref().unwrap_or("told from shapes"));
+            origins.push(Origin { part: component.to_string(), place });
+            Ok((config, config_place(&label, found)))
+        };
+        let [(transformer, at), (text_encoder, text_at), (vae, vae_at)] = [
+            config(&sources[0], Component::Transformer)?,
+            config(&sources[1], Component::TextEncoder)?,
+            config(&sources[2], Component::Vae)?,
+        ];
+        let place = |at: String| move |error: Error| error.in_checkpoint(|_| at);
+        origins.push(Origin { part: "tokenizer".to_owned(), place: tokenizer.0.display(&tokenizer.1) });
+        origins.push(Origin { part: "scheduler".to_owned(), place: scheduler_place });
+        let checkpoint = Self {
+            transformer: TransformerConfig::from_json(&transformer).map_err(place(at))?,
+            text_encoder: TextEncoderConfig::from_json(&text_encoder).map_err(place(text_at))?,
+            vae: VaeConfig::from_json(&vae).map_err(place(vae_at))?,
+            label,
+            sources,
+            scheduler,
+            tokenizer,
+            origins,
+        };
+        checkpoint.check_fit()?;
+        Ok(checkpoint)
+    }
+
+    /// Parts from several places may be those of different models.
+    fn check_fit(&self) -> Result<()> {
+        let refuse = |part: Component, what: String| {
+            let hint = format!("give the {part} of the same model");
+            Err(Error::NotACheckpoint { label: self.source(part).label(), what, hint })
+        };
+        let (caption, hidden) = (self.transformer.cap_feat_dim, self.text_encoder.hidden_size);
+        if caption != hidden {
+            let what = format!("its captions have {hidden} features, and the transformer reads {caption}");
+            return refuse(Component::TextEncoder, what);
+        }
+        let (input, latent) = (self.transformer.in_channels, self.vae.latent_channels);
+        if input != latent {
+            let what = format!("its latents have {latent} channels, and those of the transformer {input}");
+            return refuse(Component::Vae, what);
+        }
+        Ok(())
+    }
+
+    /// The path that was opened, or "embedded demo model".
     pub fn label(&self) -> &str {
-        self.files.label()
+        &self.label
+    }
+
+    /// What was taken from where; empty where everything is in one directory of its own.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 
     /// Sizes of the transformer.
@@ -96,19 +178,27 @@ impl Checkpoint {
         &self.scheduler
     }
 
-    /// The bytes of `tokenizer/tokenizer.json`.
+    /// The bytes of the `tokenizer.json`.
     pub fn tokenizer_json(&self) -> Result<Bytes> {
-        self.files.read(TOKENIZER)
+        let (files, file) = &self.tokenizer;
+        files.read(file)
     }
 
-    /// `tokenizer/tokenizer_config.json`, where there is one.
+    /// The `tokenizer_config.json` beside the tokenizer, where there is one.
     pub fn tokenizer_config(&self) -> Result<Option<Value>> {
-        if self.files.exists(TOKENIZER_CONFIG) { self.files.json(TOKENIZER_CONFIG).map(Some) } else { Ok(None) }
+        let (files, file) = &self.tokenizer;
+        let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        let config = format!("{folder}{TOKENIZER_CONFIG}");
+        if files.exists(&config) { files.json(&config).map(Some) } else { Ok(None) }
     }
 
     /// The files of an embedded checkpoint by their paths; none for a directory.
     pub fn embedded_files(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
-        self.files.in_memory()
+        let files = match self.source(Component::Transformer) {
+            Source::Layout(files) => Some(files),
+            Source::File(_) => None,
+        };
+        files.into_iter().flat_map(Files::in_memory)
     }
 
     /// The weights of one part, mapped and audited: every tensor of its schema is there, in its shape, in a format that
@@ -131,14 +221,16 @@ impl Checkpoint {
 
     /// The weight files of one part, opened and not yet compared with its config.
     pub fn container(&self, component: Component) -> Result<Container> {
-        let folder = component.folder();
-        let single = weights_file(component);
-        let index = index_file(component);
-        if self.files.exists(&index) {
-            let text = self.files.read(&index)?;
-            return Container::from_index(&self.files.display(&index), &text, &self.files.folder(folder));
+        self.source(component).container(component)
+    }
+
+    fn source(&self, component: Component) -> &Source {
+        let [transformer, text_encoder, vae] = &self.sources;
+        match component {
+            Component::Transformer => transformer,
+            Component::TextEncoder => text_encoder,
+            Component::Vae => vae,
         }
-        self.files.open(&single).map(Container::from)
     }
 }
 
@@ -175,25 +267,64 @@ fn missing_files(files: &Files) -> Vec<String> {
     let configs = Component::ALL.map(|component| component.config_file().to_owned());
     let others = [SCHEDULER_CONFIG.to_owned(), TOKENIZER.to_owned()];
     let absent = configs.into_iter().chain(others).filter(|file| !files.exists(file));
-    let weights = Component::ALL.into_iter().filter_map(|component| {
-        let (single, index) = (weights_file(component), index_file(component));
-        let found = files.exists(&single) || files.exists(&index);
-        (!found).then(|| format!("{single} or its .index.json"))
-    });
-    absent.chain(weights).collect()
+    absent.chain(Component::ALL.into_iter().flat_map(|component| missing_weights(files, component))).collect()
 }
 
-/// What to say about a path that is a file, or nothing.
-fn not_a_directory(path: &Path) -> Error {
-    if !path.exists() {
-        return Error::io("open", path)(std::io::Error::from(std::io::ErrorKind::NotFound));
+/// The weights of one part, where they are not there.
+fn missing_weights(files: &Files, component: Component) -> Option<String> {
+    let (single, index) = (weights_file(component), index_file(component));
+    let found = files.exists(&single) || files.exists(&index);
+    (!found).then(|| format!("{single} or its .index.json"))
+}
+
+/// Finds every part: where it was given, else where the transformer is.
+fn assemble(parts: &Parts, label: &str) -> Result<[Source; 3]> {
+    let main = Source::find(&parts.transformer, Component::Transformer)?;
+    let (main_is_whole, here) = match &main {
+        Source::Layout(_) => (true, Vec::new()),
+        Source::File(path) => (false, held(label, &Container::open(path)?)?),
+    };
+    let find = |component: Component| -> Result<Option<Source>> {
+        match parts.given(component).filter(|_| component != Component::Transformer) {
+            None if main_is_whole => Source::find(&parts.transformer, component).map(Some),
+            None => Ok(here.contains(&component).then(|| main.clone())),
+            Some(path) => {
+                let source = Source::find(path, component)?;
+                if let Source::File(file) = &source
+                    && !held(&source.label(), &Container::open(file)?)?.contains(&component)
+                {
+                    let (label, what) = (source.label(), format!("it has no {component}"));
+                    let hint = format!("give the file of the {component}");
+                    return Err(Error::NotACheckpoint { label, what, hint });
+                }
+                Ok(Some(source))
+            }
+        }
+    };
+    let [transformer, text_encoder, vae] =
+        [find(Component::Transformer)?, find(Component::TextEncoder)?, find(Component::Vae)?];
+    let found = [&transformer, &text_encoder, &vae];
+    let missing: Vec<Component> =
+        Component::ALL.into_iter().zip(found).filter(|(_, found)| found.is_none()).map(|(part, _)| part).collect();
+    if let (Some(transformer), Some(text_encoder), Some(vae)) = (&transformer, &text_encoder, &vae) {
+        return Ok([transformer.clone(), text_encoder.clone(), vae.clone()]);
     }
-    match crate::inspect::inspect(path) {
-        Ok(report) => Error::NotACheckpoint {
-            label: path.display().to_string(),
-            what: format!("this is {}, in one file", report.dialect.describe()),
-            hint: "only directories in the layout of diffusers can be opened, see `zimage inspect`".to_owned(),
-        },
-        Err(error) => error,
+    let sources: Vec<&Source> = [&transformer, &text_encoder].into_iter().flatten().chain([&main]).collect();
+    let tokenizer = parts::tokenizer(parts, &sources)?;
+    Err(missing_parts(label, &missing, tokenizer.is_none()))
+}
+
+fn missing_parts(label: &str, components: &[Component], tokenizer: bool) -> Error {
+    let flag = |component: &Component| match component {
+        Component::Transformer => "--model",
+        Component::TextEncoder => "--text-encoder",
+        Component::Vae => "--vae",
+    };
+    let mut missing: Vec<String> = components.iter().map(|component| format!("the {component}")).collect();
+    let mut flags: Vec<String> = components.iter().map(|component| format!("{} PATH", flag(component))).collect();
+    if tokenizer {
+        missing.push("the tokenizer".to_owned());
+        flags.push("--tokenizer PATH".to_owned());
     }
+    Error::MissingParts { label: label.to_owned(), missing, hint: format!("give them with {}", flags.join(" ")) }
 }

@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::audit::Audit;
 use crate::container::{Container, TensorInfo, TensorView};
+use crate::dialect::{Entry, Reading};
 use crate::schema::{Component, TensorSpec};
 use crate::{Dtype, Error, Result};
 
@@ -17,24 +17,23 @@ pub struct Weights {
     label: String,
     component: Component,
     container: Container,
-    /// Canonical name to the file's name.
-    names: BTreeMap<String, String>,
+    /// By canonical name.
+    entries: BTreeMap<String, Entry>,
 }
 
 impl Weights {
-    pub(super) fn audited(
+    pub(crate) fn audited(
         label: &str,
         component: Component,
         specs: &[TensorSpec],
         container: Container,
     ) -> Result<Self> {
-        let audit = audit_container(component, specs, &container);
+        let reading = Reading::of(component, &container);
+        let audit = reading.audit(specs);
         if !audit.is_clean() {
             return Err(Error::Audit { label: label.to_owned(), component, audit: Box::new(audit) });
         }
-        let canonical = |name: &str| component.canonical_name(name).map(|known| (known.to_owned(), name.to_owned()));
-        let names: BTreeMap<String, String> = container.names().filter_map(canonical).collect();
-        let weights = Self { label: label.to_owned(), component, container, names };
+        let weights = Self { label: label.to_owned(), component, container, entries: reading.into_map() };
         weights.check_formats()?;
         Ok(weights)
     }
@@ -55,17 +54,12 @@ impl Weights {
     /// A tensor by its canonical name, or [`Error::NoTensor`].
     pub fn tensor(&self, name: &str) -> Result<TensorView> {
         let missing = || Error::NoTensor { file: format!("{} of {}", self.component, self.label), tensor: name.into() };
-        let stored = self.names.get(name).ok_or_else(missing)?;
-        let view = self.container.tensor(stored)?;
-        Ok(TensorView { name: name.to_owned(), ..view })
+        self.entries.get(name).ok_or_else(missing)?.view(&self.container)
     }
 
     /// Canonical names and kinds of all tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
-        self.names.iter().map(|(name, stored)| {
-            let info = self.container.info(stored).expect("a listed tensor is in its container: this is a bug");
-            (name.as_str(), info)
-        })
+        self.entries.iter().map(|(name, entry)| (name.as_str(), &entry.info))
     }
 
     /// The weight files, in order: paths, or what stands for them in an embedded checkpoint.
@@ -73,22 +67,15 @@ impl Weights {
         self.container.files().iter().map(|file| file.label().to_owned()).collect()
     }
 
-    /// Bytes of all tensors of the files.
+    /// Bytes of all tensors of this part; its files may hold others.
     pub fn size_bytes(&self) -> u64 {
-        self.container.files().iter().map(|file| file.data_bytes() as u64).sum()
+        self.iter().map(|(_, info)| info.size_bytes() as u64).sum()
     }
 
     /// How the weights are stored.
     pub fn precision(&self) -> Precision {
         Precision::of(self.iter().map(|(_, info)| info))
     }
-}
-
-/// Compares a container with a schema, under canonical names.
-pub(crate) fn audit_container(component: Component, specs: &[TensorSpec], container: &Container) -> Audit {
-    let canonical = |(name, info): (_, _)| Some((component.canonical_name(name)?, info));
-    let found = container.iter().filter_map(canonical).map(|(name, info): (_, &TensorInfo)| (name, &*info.shape));
-    Audit::compare(specs, found)
 }
 
 /// How many tensors are stored in which element type, the most bytes first.

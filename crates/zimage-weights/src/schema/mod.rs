@@ -10,10 +10,13 @@ pub mod vae;
 use std::fmt;
 
 use serde::Serialize;
+use serde_json::Value;
 
 pub use text_encoder::TextEncoderConfig;
 pub use transformer::TransformerConfig;
 pub use vae::VaeConfig;
+
+use crate::Result;
 
 /// Most layers that a config may ask for: names are listed in memory, and a hostile config must not fill it.
 const MAX_LAYERS: usize = 1024;
@@ -59,18 +62,6 @@ impl Component {
             Component::TextEncoder => "model",
         }
     }
-
-    /// The canonical name of a tensor of a diffusers file, or `None` for a tensor that is known and not needed.
-    ///
-    /// The exceptions are those of the text encoder: names may carry `model.` (a `Qwen3ForCausalLM` was saved, as in the
-    /// official files) or not, and `lm_head.weight`, the output layer of that class, is never used.
-    pub fn canonical_name(self, name: &str) -> Option<&str> {
-        match (self, name) {
-            (Component::TextEncoder, "lm_head.weight") => None,
-            (Component::TextEncoder, name) => Some(name.strip_prefix("model.").unwrap_or(name)),
-            (Component::Transformer | Component::Vae, name) => Some(name),
-        }
-    }
 }
 
 impl fmt::Display for Component {
@@ -81,6 +72,15 @@ impl fmt::Display for Component {
             Component::Vae => "VAE",
         })
     }
+}
+
+/// The tensors that a part must have by its config, as JSON.
+pub fn tensors(component: Component, config: &Value) -> Result<Vec<TensorSpec>> {
+    Ok(match component {
+        Component::Transformer => transformer::tensors(&TransformerConfig::from_json(config)?),
+        Component::TextEncoder => text_encoder::tensors(&TextEncoderConfig::from_json(config)?),
+        Component::Vae => vae::tensors(&VaeConfig::from_json(config)?),
+    })
 }
 
 /// What a tensor does. It decides what may be quantized and how random weights are scaled.

@@ -4,6 +4,7 @@ mod checkpoint;
 mod config;
 mod hostile;
 mod inspecting;
+mod parts;
 mod schema;
 mod sharding;
 mod writing;

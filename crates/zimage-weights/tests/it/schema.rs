@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use zimage_weights::dialect::{comfyui, layout};
 use zimage_weights::random::RandomCheckpoint;
 use zimage_weights::schema::{self, Role};
-use zimage_weights::{TensorSpec, TransformerConfig};
+use zimage_weights::{Component, TensorSpec, TransformerConfig};
 
 /// The specs are exactly the tensors of the reference, and as many as published.
 fn check(specs: &[TensorSpec], keys: &str, count: usize) {
@@ -80,4 +81,22 @@ fn a_narrow_transformer_has_a_narrow_time_vector() {
     assert_eq!(shape("layers.1.adaLN_modulation.0.weight"), Some(vec![256, 64]));
     assert_eq!(shape("layers.0.feed_forward.w2.weight"), Some(vec![64, 170]));
     assert_eq!(specs.len(), 2 * 15 + 15 + 13 + 15);
+}
+
+/// The files of a part in the names of ComfyUI are exactly those of a published file.
+fn check_comfyui(component: Component, specs: &[TensorSpec], keys: &str, count: usize) {
+    let expected: BTreeMap<String, Vec<usize>> = serde_json::from_str(keys).expect("a map of shapes");
+    let tensors = layout(comfyui::rules(component), specs);
+    assert_eq!((tensors.len(), expected.len()), (count, count));
+    let found: BTreeMap<String, Vec<usize>> = tensors.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_names_of_comfyui_are_those_of_published_files() {
+    let turbo = RandomCheckpoint::turbo(0);
+    let transformer = schema::transformer::tensors(&turbo.transformer);
+    check_comfyui(Component::Transformer, &transformer, include_str!("keys/transformer_comfyui.json"), 453);
+    let vae = schema::vae::tensors(&turbo.vae);
+    check_comfyui(Component::Vae, &vae, include_str!("keys/vae_comfyui.json"), 244);
 }

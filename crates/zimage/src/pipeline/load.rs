@@ -10,7 +10,7 @@ use crate::model::transformer::Transformer;
 use crate::model::vae::{VaeDecoder, VaeEncoder};
 use std::path::Path;
 use zimage_tensor::Device;
-use zimage_weights::{Checkpoint, Component};
+use zimage_weights::{Checkpoint, Component, Parts};
 
 impl Pipeline {
     /// Opens the checkpoint at `path`. Configurations and tokenizer are read and checked; weights are mapped when a
@@ -20,6 +20,14 @@ impl Pipeline {
     /// [`crate::Error::Weights`] or [`crate::Error::Tokenizer`], naming the file.
     pub fn load(path: &Path, device: Device) -> Result<Pipeline> {
         Pipeline::from_checkpoint(Checkpoint::open(path)?, device)
+    }
+
+    /// Opens a model whose parts lie in several places; [`Checkpoint::origins`] says what was taken from where.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] or [`crate::Error::Tokenizer`], naming the file or the part that is missing.
+    pub fn load_parts(parts: &Parts, device: Device) -> Result<Pipeline> {
+        Pipeline::from_checkpoint(Checkpoint::from_parts(parts)?, device)
     }
 
     /// Opens the small model that the library carries.
