@@ -36,7 +36,8 @@ NATURAL = {
 }
 # Unnamed backgrounds for white things, which the pale papers would swallow.
 DEEP_PAPERS = [(150, 200, 228), (250, 176, 150), (178, 156, 220)]
-SIZES = {"small": 0.28, "medium": 0.46, "large": 0.7}
+SIZES = {"small": 0.25, "medium": 0.46, "large": 0.7}
+PAIR_SIZE = 0.345
 SIZE_WORDS = {"small": ["small", "small", "little", "tiny"], "large": ["large", "big", "big", "huge", "giant"]}
 X_AT = {"left": 0.25, "centre": 0.5, "right": 0.75}
 Y_AT = {"top": 0.25, "centre": 0.5, "bottom": 0.75}
@@ -193,27 +194,28 @@ def pick_paper(g, things, rng):
     return rng.choice(DEEP_PAPERS if any(t["shown"] == "white" for t in things) else PAPERS)
 
 
-def jitter(rng):
-    return rng.uniform(-0.02, 0.02)
-
-
 def rest_y(kind, ground):
     """Where a thing stands in a scene when the caption does not say."""
     if ground in ("plain", "stars", "clouds"):
         return 0.5
     if kind == "boat" and ground == "sea":
-        return 0.58
+        return 0.5625
     if kind in LAND_KINDS and ground != "sea":
-        return 0.64
-    return 0.36 if kind in SKY_KINDS or ground == "sea" else 0.56
+        return 0.625
+    return 0.375 if kind in SKY_KINDS or ground == "sea" else 0.5625
 
 
-def place_single(t, ground, rng):
-    size = SIZES[t["size"] or "medium"] * rng.uniform(0.96, 1.04)
-    x, y = X_AT[t["px"] or "centre"], Y_AT[t["py"]] if t["py"] else rest_y(t["kind"], ground) if not t["px"] else max(0.42, rest_y(t["kind"], ground))
-    # Large things keep inside the picture.
-    low = size / 2 + 0.03
-    return Thing(t["kind"], t["shown"], min(max(x + jitter(rng), low), 1 - low), min(max(y + jitter(rng), low), 1 - low), size)
+def place_single(t, ground):
+    y = Y_AT[t["py"]] if t["py"] else rest_y(t["kind"], ground)
+    if t["px"] and not t["py"]:
+        y = max(0.4375, y)
+    return Thing(t["kind"], t["shown"], X_AT[t["px"] or "centre"], y, SIZES[t["size"] or "medium"])
+
+
+def fits(s, size):
+    """Whether a picture of this size leaves a large thing room to be anywhere but in the middle."""
+    a = s.attributes
+    return min(size) >= 128 or not (a["size"] == 3 and (a["x"] or a["y"]))
 
 
 def single(rng):
@@ -240,7 +242,7 @@ def single(rng):
         text = f"{place} {words} {behind}"
     else:
         text = f"{words} {place} {behind}"
-    scene = Scene([place_single(t, g["ground"], rng)], g["ground"], paper, g["time"], t["outlined"], rng.random())
+    scene = Scene([place_single(t, g["ground"])], g["ground"], paper, g["time"], t["outlined"], rng.random())
     return scene, text, [t], g, key, "and"
 
 
@@ -251,16 +253,15 @@ def pair(rng):
         return pair(rng)
     relation = rng.choice(RELATIONS + ["and", "and"])
     outlined = rng.random() < 0.08
-    size = 0.38 * rng.uniform(0.96, 1.04)
-    y = 0.5 if g["ground"] in ("plain", "stars", "clouds") else 0.44 if g["ground"] == "sea" else 0.54
-    spots = {"and": ((0.28, y), (0.72, y)), "right": ((0.72, y), (0.28, y)), "above": ((0.5, 0.27), (0.5, 0.73)),
-             "below": ((0.5, 0.73), (0.5, 0.27))}
+    y = 0.5 if g["ground"] in ("plain", "stars", "clouds") else 0.4375 if g["ground"] == "sea" else 0.5625
+    spots = {"and": ((0.25, y), (0.75, y)), "right": ((0.75, y), (0.25, y)), "above": ((0.5, 0.25), (0.5, 0.75)),
+             "below": ((0.5, 0.75), (0.5, 0.25))}
     spots["left"] = spots["and"]
     link = {"and": ["and", "and", "and", "next to", "beside", "with"], "left": ["left of", "to the left of", "on the left of"],
             "right": ["right of", "to the right of", "on the right of"], "above": ["above", "over", "on top of"],
             "below": ["below", "under", "beneath"]}[relation]
     key = f"{a['kind']} {a['colour']} {b['kind']} {b['colour']}"
-    things = [Thing(t["kind"], t["shown"], x + jitter(rng), v + jitter(rng), size) for t, (x, v) in zip((a, b), spots[relation])]
+    things = [Thing(t["kind"], t["shown"], x, v, PAIR_SIZE) for t, (x, v) in zip((a, b), spots[relation])]
     a["outlined"] = b["outlined"] = outlined
     words = f"{name_thing(a, rng)} {rng.choice(link)} {name_thing(b, rng)}"
     behind = name_ground(g, rng)
@@ -274,16 +275,15 @@ def count(rng):
     t = pick_thing(rng, g, 0.85)
     n = rng.choice([2, 3])
     t["outlined"] = rng.random() < 0.06
-    y = 0.5 if g["ground"] in ("plain", "stars", "clouds") else 0.46
+    y = 0.5 if g["ground"] in ("plain", "stars", "clouds") else 0.4375
     row = n == 3 and rng.random() < 0.3
     if n == 2:
-        spots, size = [(0.28, y), (0.72, y)], 0.38
+        spots, size = [(0.25, y), (0.75, y)], PAIR_SIZE
     elif row:
-        spots, size = [(0.19, y), (0.5, y), (0.81, y)], 0.28
+        spots, size = [(0.1875, y), (0.5, y), (0.8125, y)], SIZES["small"]
     else:
-        spots, size = [(0.5, 0.27), (0.27, 0.7), (0.73, 0.7)], 0.38
-    size *= rng.uniform(0.97, 1.03)
-    things = [Thing(t["kind"], t["shown"], x + jitter(rng), v + jitter(rng), size) for x, v in spots]
+        spots, size = [(0.5, 0.25), (0.25, 0.75), (0.75, 0.75)], PAIR_SIZE
+    things = [Thing(t["kind"], t["shown"], x, v, size) for x, v in spots]
     words = name_thing(t, rng, plural=True, count=rng.choice({2: ["two", "two", "a pair of", "2"], 3: ["three", "three", "3"]}[n]))
     text = f"{words} {'in a row' if row else ''} {name_ground(g, rng)}"
     key = f"{n} {t['kind']} {t['colour']}" if t["colour"] else ""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
-from captions import ATTRIBUTE_SIZES, sample
+from captions import ATTRIBUTE_SIZES, fits, sample
 from draw import render
 
 SHARD = 3000
@@ -32,6 +32,7 @@ def render_shard(index, work):
     for _ in range(SHARD):
         s = sample(rng)
         size = rng.choices([a for a, _ in ASPECTS], [p for _, p in ASPECTS])[0]
+        size = size if fits(s, size) else ASPECTS[0][0]
         places.append(([a for a, _ in ASPECTS].index(size), len(pictures[size])))
         pictures[size].append(np.asarray(render(s.scene, *size)))
         captions.append(s.caption)
@@ -104,7 +105,7 @@ def main():
     ap = argparse.ArgumentParser(description=__doc__)
     ap.add_argument("stage", choices=["render", "encode"])
     ap.add_argument("--work", type=Path, default=Path("build/demo-train"))
-    ap.add_argument("--count", type=int, default=36000)
+    ap.add_argument("--count", type=int, default=24000)
     ap.add_argument("--processes", type=int, default=2)
     args = ap.parse_args()
     if args.stage == "encode":

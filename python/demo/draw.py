@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 SUPERSAMPLE = 3
+NATIVE, GRID = 128, 8
 INK = (38, 36, 52)
 CREAM = (252, 243, 224)
 
@@ -36,7 +37,7 @@ class Thing:
     colour: str
     x: float  # centre, as a share of the width
     y: float  # centre, as a share of the height
-    size: float  # extent, as a share of the shorter side
+    size: float  # extent, as a share of the native 128 pixels
 
 
 @dataclass
@@ -46,7 +47,8 @@ class Scene:
     paper: tuple = PAPERS[0]  # the colour of a plain background
     time: str = "day"  # day, night, sunset
     outlined: bool = False
-    seed: int = 0  # places stars, flakes and clouds
+    seed: float = 0  # places stars, flakes and clouds
+    free: bool = False  # things may stand anywhere, off the grid too
 
 
 def mix(a, b, share):
@@ -65,36 +67,32 @@ def light(c, share=0.5):
 class Pen:
     """Draws in units of a thing: x to the right and y down, both from -1 to 1 around the thing's centre."""
 
-    def __init__(self, image, cx, cy, half, outlined=False, mask=False):
+    def __init__(self, image, cx, cy, half, outlined=False):
         self.d, self.cx, self.cy, self.half = ImageDraw.Draw(image), cx, cy, half
-        self.mask = mask
         self.width = max(3, round(half * 0.075)) if outlined else 0
 
     def _p(self, pts):
         return [(self.cx + x * self.half, self.cy + y * self.half) for x, y in pts]
 
-    def _c(self, colour):
-        return 255 if self.mask else colour
-
     def poly(self, pts, colour, plain=False):
         p = self._p(pts)
-        self.d.polygon(p, fill=self._c(colour))
+        self.d.polygon(p, fill=colour)
         if self.width and not plain:
-            self.d.line(p + p[:2], fill=self._c(INK), width=self.width, joint="curve")
+            self.d.line(p + p[:2], fill=INK, width=self.width, joint="curve")
 
     def oval(self, x, y, rx, ry, colour, plain=False):
         (x0, y0), (x1, y1) = self._p([(x - rx, y - ry), (x + rx, y + ry)])
         edge = self.width if not plain else 0
-        self.d.ellipse((x0, y0, x1, y1), fill=self._c(colour), outline=self._c(INK) if edge else None, width=edge)
+        self.d.ellipse((x0, y0, x1, y1), fill=colour, outline=INK if edge else None, width=edge)
 
     def box(self, x0, y0, x1, y1, colour, radius=0.0, plain=False):
         (a, b), (c, d) = self._p([(x0, y0), (x1, y1)])
         edge = self.width if not plain else 0
-        self.d.rounded_rectangle((a, b, c, d), radius * self.half, fill=self._c(colour),
-                                 outline=self._c(INK) if edge else None, width=edge)
+        self.d.rounded_rectangle((a, b, c, d), radius * self.half, fill=colour,
+                                 outline=INK if edge else None, width=edge)
 
     def line(self, pts, colour, width):
-        self.d.line(self._p(pts), fill=self._c(colour), width=max(2, round(width * self.half)), joint="curve")
+        self.d.line(self._p(pts), fill=colour, width=max(2, round(width * self.half)), joint="curve")
 
 
 def ring(n, r0, r1=None, turn=-90.0):
@@ -277,18 +275,21 @@ def rocket(p, c):
 DRAW = {name: globals()[name] for name in KINDS}
 
 
-def draw_thing(image, thing, outlined=False, mask=False):
-    w, h = image.size
-    half = thing.size * min(w, h) / 2
-    DRAW[thing.kind](Pen(image, thing.x * w, thing.y * h, half, outlined, mask),
-                     (255, 255, 255) if mask else COLOURS[thing.colour])
+def spot(share, length, half):
+    """A thing's centre in pixels: inside the picture and on the autoencoder's grid of 8.
+
+    On the grid a thing looks the same to the transformer wherever it stands: with free places it would need far more training.
+    """
+    low = math.ceil(half / GRID) * GRID
+    at = math.floor(share * length / GRID + 0.5) * GRID
+    return min(max(at, low), length - low)
 
 
-def silhouette(thing, width, height):
-    """The thing alone, white on black: what the analyser compares shapes with."""
-    big = Image.new("L", (width * 2, height * 2), 0)
-    draw_thing(big, thing, mask=True)
-    return big.reduce(2)
+def draw_thing(image, thing, scale, outlined=False, free=False):
+    w, h = image.size[0] // scale, image.size[1] // scale
+    half = thing.size * NATIVE / 2
+    x, y = (thing.x * w, thing.y * h) if free else (spot(thing.x, w, half), spot(thing.y, h, half))
+    DRAW[thing.kind](Pen(image, x * scale, y * scale, half * scale, outlined), COLOURS[thing.colour])
 
 
 def render(scene, width, height):
@@ -297,7 +298,7 @@ def render(scene, width, height):
     big = Image.new("RGB", (width * SUPERSAMPLE, height * SUPERSAMPLE), scene.paper)
     paint_ground(big, scene)
     for thing in scene.things:
-        draw_thing(big, thing, scene.outlined)
+        draw_thing(big, thing, SUPERSAMPLE, scene.outlined, scene.free)
     return big.reduce(SUPERSAMPLE)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from captions import sample
+from captions import fits, sample
 from draw import COLOURS, CREAM, KINDS, Scene, Thing, render
 from scenery import STAR, details, tones
 
@@ -39,7 +39,8 @@ def held_out_samples(count=200, seed=2024, contrast=95):
             continue
         if what == "pair" and not s.attributes["colour1"]:
             continue
-        out.append((s, SIZES[i % len(SIZES)]))
+        size = SIZES[i % len(SIZES)]
+        out.append((s, size if fits(s, size) else SIZES[0]))
     return out
 
 
@@ -117,7 +118,7 @@ class Templates:
         self.names, colours, masks, ratios = [], [], [], []
         for kind in KINDS:
             for colour in COLOURS:
-                for size, outlined, paper in ((0.3, False, FAR), (0.5, False, FAR), (0.5, True, FAR), (0.46, False, CREAM)):
+                for size, outlined, paper in ((0.345, False, FAR), (0.5, False, FAR), (0.5, True, FAR), (0.46, False, CREAM), (0.25, False, FAR)):
                     if spread(np.array([[COLOURS[colour]]]), [paper]) < 95:
                         continue
                     # On cream paper the cut-out loses pale parts, such as a mushroom's stem.
@@ -224,7 +225,7 @@ def render_binary(args, samples, folder):
         (part / "prompts.txt").write_text("".join(samples[i][0].caption + "\n" for i in chosen))
         command = [args.binary, "generate", "--prompt-file", str(part / "prompts.txt"), "--seed", str(args.seed), "--steps", str(args.steps),
                    "--width", str(size[0]), "--height", str(size[1]), "-o", str(part / "{index}.png"), "-q"]
-        subprocess.run(command + (["--model", str(args.model)] if args.model else []), check=True)
+        subprocess.run(command + (["--model", str(args.model)] if args.model else []), check=True, stdout=subprocess.DEVNULL)
         files = sorted(part.glob("*.png"), key=lambda p: int(p.stem))
         assert len(files) == len(chosen), f"{len(files)} pictures for {len(chosen)} prompts"
         for i, path in zip(chosen, files):
@@ -251,13 +252,14 @@ def main():
     ap.add_argument("--binary", default="target/release/zimage")
     ap.add_argument("--model", type=Path, help="directory of the model (default: the binary's own; assets/demo with --diffusers)")
     ap.add_argument("--diffusers", action="store_true")
+    ap.add_argument("--tries", type=int, default=600, help="drawn pictures to try the analyser on")
     ap.add_argument("--drawn", action="store_true", help="only try the analyser on drawn pictures")
     ap.add_argument("--seed", type=int, default=7)
     ap.add_argument("--steps", type=int, default=8)
     ap.add_argument("--out", type=Path, help="keep the pictures and report.json here")
     args = ap.parse_args()
     templates = Templates()
-    drawn = held_out_samples(600, seed=99)
+    drawn = held_out_samples(args.tries, seed=99)
     result, wrong = tally([np.asarray(render(s.scene, *size)) for s, size in drawn], drawn, templates)
     right, total = (sum(v[i] for v in result.values()) for i in (0, 1))
     print(f"analyser on {len(drawn)} drawn pictures: {right / total:.2%} right", {m: f"{a}/{b}" for m, (a, b) in result.items()})
