@@ -45,17 +45,24 @@ def wrap(draw, text, font, width):
 
 
 def compose(pictures):
-    rows = -(-len(PROMPTS) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (CELL + GAP) + GAP, rows * (CELL + LABEL + GAP) + GAP), CREAM)
+    tiles = []
+    for picture in pictures:
+        tile = Image.fromarray(picture)
+        scale = CELL / max(tile.size)
+        tiles.append(tile.resize((round(tile.width * scale), round(tile.height * scale)), Image.LANCZOS))
+    rows = [tiles[i:i + COLUMNS] for i in range(0, len(tiles), COLUMNS)]
+    # A row is as high as its highest picture: wide pictures need less.
+    heights = [max(t.height for t in row) for row in rows]
+    size = (COLUMNS * (CELL + GAP) + GAP, sum(heights) + len(rows) * (LABEL + GAP) + GAP)
+    sheet, y = Image.new("RGB", size, CREAM), GAP
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    for i, (picture, (prompt, (w, h))) in enumerate(zip(pictures, PROMPTS)):
-        x, y = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + LABEL + GAP)
-        # Pictures stand on one line, whatever their shape.
-        scale = CELL / max(w, h)
-        tile = Image.fromarray(picture).resize((round(w * scale), round(h * scale)), Image.LANCZOS)
-        sheet.paste(tile, (x + (CELL - tile.width) // 2, y + CELL - tile.height))
-        for k, line in enumerate(wrap(draw, prompt, font, CELL)[:2]):
-            draw.text((x + CELL / 2, y + CELL + 4 + 14 * k), line, INK, font, anchor="ma")
+    for r, (row, height) in enumerate(zip(rows, heights)):
+        for k, tile in enumerate(row):
+            x = GAP + k * (CELL + GAP)
+            sheet.paste(tile, (x + (CELL - tile.width) // 2, y + height - tile.height))
+            for n, line in enumerate(wrap(draw, PROMPTS[r * COLUMNS + k][0], font, CELL)[:2]):
+                draw.text((x + CELL / 2, y + height + 4 + 14 * n), line, INK, font, anchor="ma")
+        y += height + LABEL + GAP
     return sheet
 
 
