@@ -123,6 +123,12 @@ pub enum Error {
         /// The first of them.
         tensor: String,
     },
+    /// Weights were to be written in a format that safetensors files do not have.
+    #[error("weights cannot be written as {format}: safetensors files hold f32, bf16 or f16")]
+    UnwritableFormat {
+        /// The name of the format.
+        format: &'static str,
+    },
     /// There is no tensor of this name.
     #[error("{file} has no tensor {tensor}")]
     NoTensor {

@@ -39,9 +39,9 @@ impl TensorInfo {
         self.shape.iter().product()
     }
 
-    /// Bytes of the tensor's data.
+    /// Bytes of the tensor's data. They are counted: the parsers refuse shapes that are no whole number of blocks.
     pub fn size_bytes(&self) -> usize {
-        self.elements() * self.dtype.size()
+        self.dtype.size_of(&self.shape).expect("sizes are checked before an info is made: this is a bug")
     }
 }
 
