@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::audit::Audit;
-use crate::container::Problem;
+use crate::container::{GgufProblem, Problem};
 use crate::schema::Component;
 
 /// Result of this crate.
@@ -128,6 +128,14 @@ pub enum Error {
     UnwritableFormat {
         /// The name of the format.
         format: &'static str,
+    },
+    /// The file claims to be GGUF and breaks its rules.
+    #[error("{file} is not a valid GGUF file: {problem}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// The broken rule.
+        problem: GgufProblem,
     },
     /// There is no tensor of this name.
     #[error("{file} has no tensor {tensor}")]

@@ -1,5 +1,6 @@
 //! Bytes to named tensors. Nothing here knows a model.
 
+mod gguf;
 mod mmap;
 mod problem;
 mod safetensors;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 use crate::Dtype;
 
+pub use gguf::{Array, Gguf, GgufProblem, Value, ValueType};
 pub use mmap::map_file;
 pub use problem::Problem;
 pub use safetensors::SafeTensors;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::container::Container;
+use crate::inspect::Dialect;
 use crate::schema::{Component, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Error, Result};
 
@@ -189,6 +190,12 @@ fn not_a_directory(path: &Path) -> Error {
         return Error::io("open", path)(std::io::Error::from(std::io::ErrorKind::NotFound));
     }
     match crate::inspect::inspect(path) {
+        Ok(report) if report.dialect == Dialect::Gguf => Error::NotACheckpoint {
+            label: path.display().to_string(),
+            what: "this is a GGUF file, and no model can be opened from one yet".to_owned(),
+            hint: "`zimage inspect` says what is in it; to run the model give a directory in the layout of diffusers"
+                .to_owned(),
+        },
         Ok(report) => Error::NotACheckpoint {
             label: path.display().to_string(),
             what: format!("this is {}, in one file", report.dialect.describe()),
