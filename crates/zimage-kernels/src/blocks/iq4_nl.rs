@@ -31,9 +31,10 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
         #[inline(always)]
         |block: &Iq4Nl, values: &mut [f32; SMALL]| {
             let d = half(block.d);
-            for (i, q) in block.qs.iter().enumerate() {
-                values[i] = f32::from(TABLE[usize::from(q & 15)]) * d;
-                values[i + 16] = f32::from(TABLE[usize::from(q >> 4)]) * d;
+            for (side, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                for (value, q) in values.iter_mut().zip(&block.qs) {
+                    *value = f32::from(TABLE[usize::from(q >> (side * 4) & 15)]) * d;
+                }
             }
         },
     );
