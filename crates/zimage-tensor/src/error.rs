@@ -14,6 +14,16 @@ pub enum Error {
         /// Bytes or values given.
         found: usize,
     },
+    /// A row of a quantized weight does not end where a block ends.
+    #[error("a row of {cols} values cannot be stored as {format}, which has blocks of {block_len}")]
+    Blocks {
+        /// The name of the weight's format.
+        format: &'static str,
+        /// Values in a row.
+        cols: usize,
+        /// Values in a block.
+        block_len: usize,
+    },
     /// The environment variable that lowers the CPU level has an unknown value.
     #[error("{variable} is {value:?}\nhint: it may be naive, portable, avx2 or avx512, or unset for the best one")]
     Level {

@@ -18,8 +18,13 @@ impl Weight {
     /// A weight of `rows` output and `cols` input features.
     ///
     /// # Errors
-    /// [`Error::Size`] when the number of bytes does not fit.
+    /// [`Error::Blocks`] when a row is no whole number of the format's blocks, [`Error::Size`] when the number of bytes
+    /// does not fit.
     pub fn new(device: &Device, format: Format, rows: usize, cols: usize, bytes: Bytes) -> Result<Weight> {
+        let block_len = format.block_len();
+        if !cols.is_multiple_of(block_len) {
+            return Err(Error::Blocks { format: format.name(), cols, block_len });
+        }
         let expected = rows * format.row_bytes(cols);
         if bytes.len() != expected {
             return Err(Error::Size { shape: vec![rows, cols], expected, found: bytes.len() });

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::audit::Audit;
-use crate::container::Problem;
+use crate::container::{GgufProblem, Problem};
 use crate::schema::Component;
 
 /// Result of this crate.
@@ -132,6 +132,20 @@ pub enum Error {
         count: usize,
         /// The first of them.
         tensor: String,
+    },
+    /// Weights were to be written in a format that safetensors files do not have.
+    #[error("weights cannot be written as {format}: safetensors files hold f32, bf16 or f16")]
+    UnwritableFormat {
+        /// The name of the format.
+        format: &'static str,
+    },
+    /// The file claims to be GGUF and breaks its rules.
+    #[error("{file} is not a valid GGUF file: {problem}")]
+    Gguf {
+        /// The file.
+        file: String,
+        /// The broken rule.
+        problem: GgufProblem,
     },
     /// There is no tensor of this name.
     #[error("{file} has no tensor {tensor}")]

@@ -90,6 +90,9 @@ fn print_part(part: &Part) -> Result<(), Failure> {
         part.parameters as f64 / 1e6,
         size(part.size_bytes)
     ))?;
+    if let Some(architecture) = &part.architecture {
+        print_line(&format!("  architecture {}", shortened(architecture)))?;
+    }
     if !precision.is_empty() {
         print_line(&format!("  precision  {}", precision.join(", ")))?;
     }

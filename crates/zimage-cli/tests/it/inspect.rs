@@ -76,6 +76,21 @@ fn foreign_files_are_named() {
 }
 
 #[test]
+fn a_gguf_file_is_described_and_not_yet_usable() {
+    let home = Home::new();
+    let file = golden("container/sample.gguf").display().to_string();
+    let run = home.run(&["inspect", &file]).ok();
+    let lines = ["container  gguf", "supported  no", "weights: 6 tensors", "architecture lumina2", "Q8_0 (1 tensors"];
+    for fragment in lines.into_iter().chain(["metadata   general.quantization_version = 2"]) {
+        assert!(run.stdout.contains(fragment), "{fragment}: {run:#?}");
+    }
+    let run = home.run(&["doctor", &file]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stdout.contains("no model can be opened from one yet"), "{run:#?}");
+    home.run(&["generate", "-m", &file, "x"]).fails(3, "GGUF");
+}
+
+#[test]
 fn a_picture_tells_how_it_was_made() {
     let home = Home::new();
     home.generate(&["a cat", "-o", "a.png"]).ok();

@@ -16,7 +16,7 @@ pub(super) fn encode(src: &[f32], dst: &mut [u8]) {
 /// Shifting exponent and fraction into the places of an f32 leaves the exponent 112 too small;
 /// multiplying by 2^112 mends that, for subnormal values too.
 #[inline(always)]
-fn widen(half: u16) -> f32 {
+pub(super) fn widen(half: u16) -> f32 {
     let sign = u32::from(half & 0x8000) << 16;
     let shifted = u32::from(half & 0x7fff) << 13;
     let scaled = (f32::from_bits(shifted) * f32::from_bits((127 + 112) << 23)).to_bits();
@@ -26,7 +26,7 @@ fn widen(half: u16) -> f32 {
 }
 
 /// Rounds to nearest, ties to even; 65520 and beyond become infinite.
-fn round(value: f32) -> u16 {
+pub(super) fn round(value: f32) -> u16 {
     let bits = value.to_bits();
     let sign = ((bits >> 16) & 0x8000) as u16;
     let magnitude = bits & 0x7fff_ffff;

@@ -1,13 +1,41 @@
-//! Storage formats of weights: how many bytes a row takes, and how to decode and encode it.
+//! Storage formats of weights: how many bytes a row takes, how to decode it, and for some how to encode it.
+//!
+//! The quantized formats are those of ggml, bit for bit. Their values come in blocks along a row, so a row is a
+//! whole number of blocks.
 
 mod bf16;
 mod f16;
+mod f32;
+mod layout;
 
+mod iq4_nl;
+mod q2_k;
+mod q3_k;
+mod q4;
+mod q4_k;
+mod q5;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+
+#[cfg(test)]
+pub(crate) mod golden;
 #[cfg(test)]
 mod tests;
 
 use crate::Level;
 use crate::level::per_level;
+
+pub use iq4_nl::Iq4Nl;
+pub use layout::Block;
+pub use q2_k::Q2K;
+pub use q3_k::Q3K;
+pub use q4::{Q4_0, Q4_1};
+pub use q4_k::Q4K;
+pub use q5::{Q5_0, Q5_1};
+pub use q5_k::Q5K;
+pub use q6_k::Q6K;
+pub use q8_0::Q8_0;
 
 /// How the values of a weight are stored. All formats are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,23 +46,112 @@ pub enum Format {
     BF16,
     /// IEEE half precision, 2 bytes.
     F16,
+    /// ggml's Q8_0: 8-bit numbers, 32 to a scale; 34 bytes for 32 values.
+    Q8_0,
+    /// ggml's Q4_0: 4-bit numbers, 32 to a scale; 18 bytes for 32 values.
+    Q4_0,
+    /// ggml's Q4_1: 4-bit numbers, 32 to a scale and a minimum; 20 bytes for 32 values.
+    Q4_1,
+    /// ggml's Q5_0: 5-bit numbers, 32 to a scale; 22 bytes for 32 values.
+    Q5_0,
+    /// ggml's Q5_1: 5-bit numbers, 32 to a scale and a minimum; 24 bytes for 32 values.
+    Q5_1,
+    /// ggml's Q2_K: 2-bit numbers with 4-bit scales and minima; 84 bytes for 256 values.
+    Q2K,
+    /// ggml's Q3_K: 3-bit numbers with 6-bit scales; 110 bytes for 256 values.
+    Q3K,
+    /// ggml's Q4_K: 4-bit numbers with 6-bit scales and minima; 144 bytes for 256 values.
+    Q4K,
+    /// ggml's Q5_K: 5-bit numbers with 6-bit scales and minima; 176 bytes for 256 values.
+    Q5K,
+    /// ggml's Q6_K: 6-bit numbers with 8-bit scales; 210 bytes for 256 values.
+    Q6K,
+    /// ggml's IQ4_NL: 4-bit places in a table, 32 to a scale; 18 bytes for 32 values.
+    Iq4Nl,
 }
 
 impl Format {
-    /// Bytes of one row of `cols` values.
-    pub fn row_bytes(self, cols: usize) -> usize {
+    /// Every format, in order of declaration.
+    pub const ALL: [Format; 14] = [
+        Format::F32,
+        Format::BF16,
+        Format::F16,
+        Format::Q8_0,
+        Format::Q4_0,
+        Format::Q4_1,
+        Format::Q5_0,
+        Format::Q5_1,
+        Format::Q2K,
+        Format::Q3K,
+        Format::Q4K,
+        Format::Q5K,
+        Format::Q6K,
+        Format::Iq4Nl,
+    ];
+
+    /// Values in a block: a row has a multiple of it. 1 for the formats without blocks.
+    pub fn block_len(self) -> usize {
+        self.block().0
+    }
+
+    /// Bytes of a block.
+    pub fn block_bytes(self) -> usize {
+        self.block().1
+    }
+
+    /// Values and bytes of a block.
+    fn block(self) -> (usize, usize) {
+        fn of<B: Block>() -> (usize, usize) {
+            (B::LEN, size_of::<B>())
+        }
         match self {
-            Format::F32 => cols * 4,
-            Format::BF16 | Format::F16 => cols * 2,
+            Format::F32 => (1, 4),
+            Format::BF16 | Format::F16 => (1, 2),
+            Format::Q8_0 => of::<Q8_0>(),
+            Format::Q4_0 => of::<Q4_0>(),
+            Format::Q4_1 => of::<Q4_1>(),
+            Format::Q5_0 => of::<Q5_0>(),
+            Format::Q5_1 => of::<Q5_1>(),
+            Format::Q2K => of::<Q2K>(),
+            Format::Q3K => of::<Q3K>(),
+            Format::Q4K => of::<Q4K>(),
+            Format::Q5K => of::<Q5K>(),
+            Format::Q6K => of::<Q6K>(),
+            Format::Iq4Nl => of::<Iq4Nl>(),
         }
     }
 
-    /// The name in messages and files: `f32`, `bf16`, `f16`.
+    /// Bytes of one row of `cols` values.
+    ///
+    /// # Panics
+    /// When `cols` is no multiple of [`Format::block_len`]; what reads files asks before.
+    pub fn row_bytes(self, cols: usize) -> usize {
+        let (len, bytes) = self.block();
+        assert!(
+            cols.is_multiple_of(len),
+            "a row of {cols} {} values is no whole number of blocks of {len}",
+            self.name()
+        );
+        cols / len * bytes
+    }
+
+    /// The name in messages and files: `f32`, `bf16`, `q4_k`.
     pub fn name(self) -> &'static str {
         match self {
             Format::F32 => "f32",
             Format::BF16 => "bf16",
             Format::F16 => "f16",
+            Format::Q8_0 => "q8_0",
+            Format::Q4_0 => "q4_0",
+            Format::Q4_1 => "q4_1",
+            Format::Q5_0 => "q5_0",
+            Format::Q5_1 => "q5_1",
+            Format::Q2K => "q2_k",
+            Format::Q3K => "q3_k",
+            Format::Q4K => "q4_k",
+            Format::Q5K => "q5_k",
+            Format::Q6K => "q6_k",
+            Format::Iq4Nl => "iq4_nl",
         }
     }
 
@@ -43,38 +160,82 @@ impl Format {
     /// # Panics
     /// When `src` does not hold exactly `row_bytes(dst.len())` bytes.
     pub fn decode(self, src: &[u8], dst: &mut [f32]) {
+        self.decode_at(Level::detect(), src, dst);
+    }
+
+    fn decode_at(self, level: Level, src: &[u8], dst: &mut [f32]) {
         assert_eq!(src.len(), self.row_bytes(dst.len()), "bytes of {} {} values", dst.len(), self.name());
-        let level = Level::detect();
+        macro_rules! at_level {
+            ($decode:path) => {
+                per_level!(level, $decode, $decode, (src: &[u8], dst: &mut [f32]))
+            };
+        }
         match self {
-            Format::F32 => decode_f32(src, dst),
-            Format::BF16 => per_level!(level, bf16::decode, bf16::decode, (src: &[u8], dst: &mut [f32])),
-            Format::F16 => per_level!(level, f16::decode, f16::decode, (src: &[u8], dst: &mut [f32])),
+            Format::F32 => f32::decode(src, dst),
+            Format::BF16 => at_level!(bf16::decode),
+            Format::F16 => at_level!(f16::decode),
+            Format::Q8_0 => at_level!(q8_0::decode),
+            Format::Q4_0 => at_level!(q4::decode_0),
+            Format::Q4_1 => at_level!(q4::decode_1),
+            Format::Q5_0 => at_level!(q5::decode_0),
+            Format::Q5_1 => at_level!(q5::decode_1),
+            Format::Q2K => at_level!(q2_k::decode),
+            Format::Q3K => at_level!(q3_k::decode),
+            Format::Q4K => at_level!(q4_k::decode),
+            Format::Q5K => at_level!(q5_k::decode),
+            Format::Q6K => at_level!(q6_k::decode),
+            Format::Iq4Nl => at_level!(iq4_nl::decode),
         }
     }
 
-    /// Encodes `src.len()` values, rounding to the nearest, ties to even; a value beyond the
-    /// format's range becomes infinite, a NaN stays a NaN.
+    /// What turns values into this format; none for the formats that are only read.
+    pub fn encoder(self) -> Option<Encoder> {
+        let encode = match self {
+            Format::F32 => f32::encode,
+            Format::BF16 => bf16::encode,
+            Format::F16 => f16::encode,
+            Format::Q8_0 => q8_0::encode,
+            Format::Q4_0 => q4::encode_0,
+            Format::Q4_1 => q4::encode_1,
+            Format::Q5_0 => q5::encode_0,
+            Format::Q5_1 => q5::encode_1,
+            Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Nl => return None,
+        };
+        Some(Encoder { format: self, encode })
+    }
+}
+
+/// Turns values into a [`Format`]; had from [`Format::encoder`].
+#[derive(Clone, Copy, Debug)]
+pub struct Encoder {
+    format: Format,
+    encode: fn(&[f32], &mut [u8]),
+}
+
+impl Encoder {
+    /// IEEE single precision.
+    pub const F32: Encoder = Encoder { format: Format::F32, encode: f32::encode };
+    /// The upper half of an IEEE single.
+    pub const BF16: Encoder = Encoder { format: Format::BF16, encode: bf16::encode };
+    /// IEEE half precision.
+    pub const F16: Encoder = Encoder { format: Format::F16, encode: f16::encode };
+
+    /// What it encodes to.
+    pub fn format(self) -> Format {
+        self.format
+    }
+
+    /// Encodes `src.len()` values.
+    ///
+    /// Floats round to the nearest, ties to even; a value beyond the format's range becomes infinite, a NaN stays a
+    /// NaN. The quantized formats give the bits of ggml's reference quantizers; a block with a value that is not
+    /// finite cannot be stored and decodes to anything.
     ///
     /// # Panics
     /// When `dst` does not hold exactly `row_bytes(src.len())` bytes.
     pub fn encode(self, src: &[f32], dst: &mut [u8]) {
-        assert_eq!(dst.len(), self.row_bytes(src.len()), "bytes of {} {} values", src.len(), self.name());
-        match self {
-            Format::F32 => encode_f32(src, dst),
-            Format::BF16 => bf16::encode(src, dst),
-            Format::F16 => f16::encode(src, dst),
-        }
-    }
-}
-
-fn decode_f32(src: &[u8], dst: &mut [f32]) {
-    for (bytes, value) in src.as_chunks::<4>().0.iter().zip(dst) {
-        *value = f32::from_le_bytes(*bytes);
-    }
-}
-
-fn encode_f32(src: &[f32], dst: &mut [u8]) {
-    for (value, bytes) in src.iter().zip(dst.as_chunks_mut::<4>().0) {
-        *bytes = value.to_le_bytes();
+        let format = self.format;
+        assert_eq!(dst.len(), format.row_bytes(src.len()), "bytes of {} {} values", src.len(), format.name());
+        (self.encode)(src, dst);
     }
 }

@@ -1,3 +1,4 @@
+use super::golden::Golden;
 use super::*;
 
 fn decode_one(format: Format, bits: u16) -> f32 {
@@ -6,9 +7,13 @@ fn decode_one(format: Format, bits: u16) -> f32 {
     value[0]
 }
 
+fn encode(format: Format, values: &[f32], bytes: &mut [u8]) {
+    format.encoder().expect("a format that can be written").encode(values, bytes);
+}
+
 fn encode_one(format: Format, value: f32) -> u16 {
     let mut bytes = [0; 2];
-    format.encode(&[value], &mut bytes);
+    encode(format, &[value], &mut bytes);
     u16::from_le_bytes(bytes)
 }
 
@@ -83,7 +88,7 @@ fn unaligned_rows_of_any_length_decode_like_single_values() {
         for cols in 0..70 {
             let values: Vec<f32> = (0..cols).map(|i| (i as f32 - 30.0) * 0.37).collect();
             let mut bytes = vec![0; format.row_bytes(cols) + 1];
-            format.encode(&values, &mut bytes[1..]);
+            encode(format, &values, &mut bytes[1..]);
             let mut decoded = vec![0.0; cols];
             format.decode(&bytes[1..], &mut decoded);
             let expected: Vec<f32> = match format {
@@ -92,5 +97,81 @@ fn unaligned_rows_of_any_length_decode_like_single_values() {
             };
             assert_eq!(decoded, expected);
         }
+    }
+}
+
+/// The formats with blocks.
+fn quantized() -> impl Iterator<Item = Format> {
+    Format::ALL.into_iter().filter(|format| format.block_len() > 1)
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn quantized_blocks_decode_to_the_bits_of_the_reference_at_every_level() {
+    for format in quantized() {
+        let golden = Golden::of(format);
+        let (blocks, expected) = (golden.bytes("blocks"), golden.values("values"));
+        for level in Level::supported() {
+            let mut decoded = vec![f32::NAN; expected.len()];
+            format.decode_at(level, blocks, &mut decoded);
+            assert_eq!(bits(&decoded), bits(&expected), "{} {level:?}", format.name());
+        }
+    }
+}
+
+#[test]
+fn values_encode_to_the_bytes_of_the_reference_in_every_format_that_has_an_encoder() {
+    let written: Vec<Format> = quantized().filter(|format| format.encoder().is_some()).collect();
+    assert_eq!(written, [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1]);
+    for format in written {
+        let golden = Golden::of(format);
+        let (source, expected) = (golden.values("source"), golden.bytes("encoded"));
+        let mut encoded = vec![0; expected.len()];
+        encode(format, &source, &mut encoded);
+        let blocks = encoded.chunks(format.block_bytes()).zip(expected.chunks(format.block_bytes()));
+        for (at, (found, expected)) in blocks.enumerate() {
+            assert_eq!(found, expected, "{} block {at}", format.name());
+        }
+    }
+}
+
+#[test]
+fn a_row_of_many_unaligned_blocks_decodes_like_single_blocks() {
+    for format in quantized() {
+        let golden = Golden::of(format);
+        let expected = golden.values("values");
+        let shifted = [&[0], golden.bytes("blocks")].concat();
+        let mut decoded = vec![f32::NAN; expected.len()];
+        let rows = shifted[1..].chunks(format.block_bytes()).zip(decoded.chunks_mut(format.block_len()));
+        rows.for_each(|(block, values)| format.decode(block, values));
+        assert_eq!(bits(&decoded), bits(&expected), "{}", format.name());
+        format.decode(&[], &mut []);
+    }
+}
+
+#[test]
+fn values_that_no_block_can_hold_do_not_stop_the_encoder() {
+    for format in quantized().filter(|format| format.encoder().is_some()) {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::from_bits(1), -0.0] {
+            let values: Vec<f32> = (0..64).map(|i| if i == 7 { value } else { i as f32 * 0.1 }).collect();
+            let mut bytes = vec![0; format.row_bytes(64)];
+            encode(format, &values, &mut bytes);
+            encode(format, &[value; 64], &mut bytes);
+        }
+    }
+}
+
+#[test]
+fn a_row_is_a_whole_number_of_blocks() {
+    assert_eq!(Format::Q4_0.row_bytes(96), 54);
+    assert_eq!(Format::Q6K.row_bytes(512), 420);
+    assert_eq!((Format::F32.block_len(), Format::F32.row_bytes(3)), (1, 12));
+    for format in quantized() {
+        assert_eq!(format.row_bytes(0), 0);
+        let cut = std::panic::catch_unwind(|| format.row_bytes(format.block_len() + 1));
+        assert!(cut.is_err(), "{}", format.name());
     }
 }

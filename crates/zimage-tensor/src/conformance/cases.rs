@@ -54,7 +54,7 @@ fn compare(name: &str, tolerance: f32, expected: &[f32], found: &[f32]) {
 
 fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
     let mut bytes = vec![0; rows * format.row_bytes(cols)];
-    format.encode(&values(7, rows * cols), &mut bytes);
+    format.encoder().expect("a format that can be written").encode(&values(7, rows * cols), &mut bytes);
     Weight::new(device, format, rows, cols, bytes.into()).expect("bytes of the right size")
 }
 
@@ -72,6 +72,24 @@ fn linear_agrees_in_every_format_and_shape() {
         });
         check("embedding", MOVE, |d| ops::embedding(&weight(d, format, 11, 6), &[10, 0, 3, 3]));
     }
+}
+
+#[test]
+fn linear_and_embedding_agree_in_quantized_formats() {
+    for format in Format::ALL.into_iter().filter(|format| format.block_len() > 1 && format.encoder().is_some()) {
+        for (tokens, cin, cout) in [(1, 32, 1), (3, 96, 300), (70, 64, 31)] {
+            check(&format!("linear {format:?} {tokens} {cin} {cout}"), SUM, |d| {
+                ops::linear(&tensor(d, 1, &[tokens, cin]), &Linear::new(weight(d, format, cout, cin), None))
+            });
+        }
+        check("embedding", MOVE, |d| ops::embedding(&weight(d, format, 11, 64), &[10, 0, 3, 3]));
+    }
+}
+
+#[test]
+fn a_weight_whose_rows_end_within_a_block_is_refused() {
+    let error = Weight::new(&devices()[0], Format::Q4K, 2, 300, vec![0; 288].into()).expect_err("300 is not 256");
+    assert_eq!(error.to_string(), "a row of 300 values cannot be stored as q4_k, which has blocks of 256");
 }
 
 #[test]

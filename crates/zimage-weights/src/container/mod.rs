@@ -1,5 +1,6 @@
 //! Bytes to named tensors. Nothing here knows a model.
 
+mod gguf;
 mod mmap;
 mod problem;
 mod safetensors;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 
 use crate::Dtype;
 
+pub use gguf::{Array, Gguf, GgufProblem, Value, ValueType};
 pub use mmap::map_file;
 pub use problem::Problem;
 pub use safetensors::SafeTensors;
@@ -39,9 +41,9 @@ impl TensorInfo {
         self.shape.iter().product()
     }
 
-    /// Bytes of the tensor's data.
+    /// Bytes of the tensor's data. They are counted: the parsers refuse shapes that are no whole number of blocks.
     pub fn size_bytes(&self) -> usize {
-        self.elements() * self.dtype.size()
+        self.dtype.size_of(&self.shape).expect("sizes are checked before an info is made: this is a bug")
     }
 }
 

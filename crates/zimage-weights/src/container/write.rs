@@ -42,7 +42,7 @@ impl<'a> TensorSource<'a> {
 /// Writes a safetensors file with the tensors in the given order.
 ///
 /// The bytes go to a temporary file beside `path`, which is renamed at the end and removed on any error: no reader ever
-/// sees half a file. An existing file is replaced. Refuses a name given twice, a shape whose size overflows, and a
+/// sees half a file. An existing file is replaced. Refuses a name given twice, an element type of GGUF, a shape whose size overflows, and a
 /// source that writes more or fewer bytes than it announced ([`Error::WriteTensor`]).
 pub fn write_safetensors(path: &Path, metadata: &Metadata, tensors: Vec<TensorSource<'_>>) -> Result<()> {
     let file = path.display().to_string();
@@ -83,6 +83,9 @@ fn header(file: &str, metadata: &Metadata, tensors: &[TensorSource<'_>]) -> Resu
         };
         if !seen.insert(name.as_str()) {
             return Err(refuse("the name is taken"));
+        }
+        if !info.dtype.in_safetensors() {
+            return Err(refuse(&format!("safetensors files have no {}", info.dtype)));
         }
         let end = info.dtype.size_of(&info.shape).and_then(|bytes| at.checked_add(bytes));
         let end = end.ok_or_else(|| refuse("its size overflows"))?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::container::{Container, Kind, Metadata, sniff};
+use crate::container::{Container, Gguf, Kind, Metadata, sniff};
 use crate::open::{self, Checkpoint, Precision};
 use crate::schema::Component;
 use crate::{Error, Result};
@@ -36,6 +36,8 @@ pub struct Report {
 pub struct Part {
     /// Which part of Z-Image it is, if any.
     pub component: Option<Component>,
+    /// What a GGUF file says it is: "lumina2", "qwen3".
+    pub architecture: Option<String>,
     /// Its files.
     pub files: Vec<FileReport>,
     /// Number of tensors.
@@ -94,14 +96,14 @@ pub fn inspect(path: &Path) -> Result<Report> {
 /// A file by its first bytes, then by the names of its tensors.
 fn inspect_file(path: &Path) -> Result<Report> {
     let bytes = crate::container::map_file(path)?;
-    let (container, dialect) = match sniff(&bytes) {
-        Kind::Zip | Kind::Pickle => ("pickle", Dialect::Pickle),
-        Kind::Gguf => ("gguf", Dialect::Gguf),
+    let (container, dialect, part) = match sniff(&bytes) {
+        Kind::Zip | Kind::Pickle => ("pickle", Dialect::Pickle, Part::empty(None)),
+        Kind::Gguf => ("gguf", Dialect::Gguf, Part::of_gguf(path)),
         Kind::Safetensors | Kind::GitLfsPointer | Kind::Html | Kind::Json | Kind::Unknown => {
             return inspect_container(path, path);
         }
     };
-    let part = Part { files: vec![file_report(path)?], ..Part::empty(None) };
+    let part = Part { files: vec![file_report(path)?], ..part };
     Ok(Report { path: path.display().to_string(), container, dialect, supported: false, parts: vec![part] })
 }
 
@@ -143,6 +145,7 @@ impl Part {
     fn empty(component: Option<Component>) -> Self {
         Self {
             component,
+            architecture: None,
             files: Vec::new(),
             tensors: 0,
             parameters: 0,
@@ -155,19 +158,39 @@ impl Part {
         }
     }
 
+    /// The tensors and the metadata of a GGUF file, or what is wrong with it.
+    fn of_gguf(path: &Path) -> Self {
+        let gguf = match Gguf::open(path) {
+            Ok(gguf) => gguf,
+            Err(error) => return Self { problem: Some(error.to_string()), ..Self::empty(None) },
+        };
+        Self {
+            architecture: gguf.architecture().map(str::to_owned),
+            metadata: gguf.metadata().iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+            ..Self::counted(None, Precision::of(gguf.iter().map(|(_, info)| info)))
+        }
+    }
+
+    /// Counts of the tensors.
+    fn counted(component: Option<Component>, precision: Precision) -> Self {
+        Self {
+            tensors: precision.counts.iter().map(|count| count.tensors).sum(),
+            parameters: precision.counts.iter().map(|count| count.parameters).sum(),
+            size_bytes: precision.counts.iter().map(|count| count.size_bytes).sum(),
+            precision,
+            ..Self::empty(component)
+        }
+    }
+
     fn of(component: Option<Component>, container: Container, config: Option<Value>) -> Result<Self> {
         let precision = Precision::of(container.iter().map(|(_, info)| info));
         let files = container.files().iter().filter_map(|file| file.path()).map(file_report).collect::<Result<_>>()?;
         Ok(Self {
             files,
-            tensors: container.len(),
-            parameters: precision.counts.iter().map(|count| count.parameters).sum(),
-            size_bytes: precision.counts.iter().map(|count| count.size_bytes).sum(),
-            precision,
             config,
             metadata: container.metadata().clone(),
             container: Some(container),
-            ..Self::empty(component)
+            ..Self::counted(component, precision)
         })
     }
 }

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use zimage_kernels::blocks::Format;
+use zimage_kernels::blocks::{Encoder, Format};
 
 use crate::container::{Metadata, TensorSource, write_safetensors};
 use crate::open;
@@ -27,9 +27,9 @@ pub struct RandomCheckpoint {
     pub text_encoder: TextEncoderConfig,
     /// Sizes of the autoencoder.
     pub vae: VaeConfig,
-    /// How transformer and text encoder are stored.
+    /// How transformer and text encoder are stored: a float, since safetensors has no blocks.
     pub format: Format,
-    /// How the autoencoder is stored.
+    /// How the autoencoder is stored, a float too.
     pub vae_format: Format,
     /// A transformer with more bytes is split into shards of at most this size.
     pub transformer_shard_bytes: u64,
@@ -43,8 +43,10 @@ impl RandomCheckpoint {
     /// Writes the checkpoint into `directory`, which must not exist or be empty; `tokenizer` is a `tokenizer.json`.
     ///
     /// Weights are made and written in small pieces, so the memory needed does not grow with the size. Refuses a
-    /// tokenizer with more tokens than the text encoder's table ([`Error::Config`]).
+    /// tokenizer with more tokens than the text encoder's table ([`Error::Config`]) and quantized formats
+    /// ([`Error::UnwritableFormat`]).
     pub fn write(&self, directory: &Path, tokenizer: &Path) -> Result<()> {
+        let (weights, vae) = (Stored::of(self.format)?, Stored::of(self.vae_format)?);
         fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         let mut entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
         if entries.next().is_some() {
@@ -53,7 +55,8 @@ impl RandomCheckpoint {
         }
         self.check_vocabulary(tokenizer)?;
         for component in Component::ALL {
-            self.write_component(directory, component)?;
+            let stored = if component == Component::Vae { vae } else { weights };
+            self.write_component(directory, component, stored)?;
         }
         write_json(directory, "scheduler/scheduler_config.json", &shapes::scheduler_config())?;
         write_json(directory, "tokenizer/tokenizer_config.json", &shapes::tokenizer_config())?;
@@ -77,42 +80,40 @@ impl RandomCheckpoint {
         })
     }
 
-    fn write_component(&self, directory: &Path, component: Component) -> Result<()> {
-        let (config, specs, format, limit) = match component {
+    fn write_component(&self, directory: &Path, component: Component, stored: Stored) -> Result<()> {
+        let (config, specs, limit) = match component {
             Component::Transformer => (
                 self.transformer.to_json(),
                 schema::transformer::tensors(&self.transformer),
-                self.format,
                 self.transformer_shard_bytes,
             ),
             Component::TextEncoder => (
                 self.text_encoder.to_json(),
                 schema::text_encoder::tensors(&self.text_encoder),
-                self.format,
                 self.text_encoder_shard_bytes,
             ),
-            Component::Vae => (self.vae.to_json(), schema::vae::tensors(&self.vae), self.vae_format, u64::MAX),
+            Component::Vae => (self.vae.to_json(), schema::vae::tensors(&self.vae), u64::MAX),
         };
         write_json(directory, component.config_file(), &config)?;
-        let shards = split(&specs, stored_as(format), limit);
+        let shards = split(&specs, stored.dtype, limit);
         if let [whole] = &*shards {
-            return self.write_file(&directory.join(open::weights_file(component)), component, whole, format);
+            return self.write_file(&directory.join(open::weights_file(component)), component, whole, stored);
         }
         let mut weight_map = Map::new();
         for (at, shard) in shards.iter().enumerate() {
             let file = format!("{}-{:05}-of-{:05}.safetensors", component.weights_stem(), at + 1, shards.len());
-            self.write_file(&directory.join(component.folder()).join(&file), component, shard, format)?;
+            self.write_file(&directory.join(component.folder()).join(&file), component, shard, stored)?;
             weight_map.extend(shard.iter().map(|spec| (file_name(component, spec), Value::from(&*file))));
         }
-        let total: u64 = specs.iter().map(|spec| size_bytes(spec, stored_as(format))).sum();
+        let total: u64 = specs.iter().map(|spec| size_bytes(spec, stored.dtype)).sum();
         let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
         write_json(directory, &open::index_file(component), &index)
     }
 
-    fn write_file(&self, path: &Path, component: Component, specs: &[TensorSpec], format: Format) -> Result<()> {
+    fn write_file(&self, path: &Path, component: Component, specs: &[TensorSpec], stored: Stored) -> Result<()> {
         let sources = specs.iter().map(|spec| {
-            TensorSource::new(file_name(component, spec), stored_as(format), &spec.shape, move |out| {
-                noise::write(spec, format, self.seed, out)
+            TensorSource::new(file_name(component, spec), stored.dtype, &spec.shape, move |out| {
+                noise::write(spec, stored.encoder, self.seed, out)
             })
         });
         let metadata = Metadata::from([("format".to_owned(), "pt".to_owned())]);
@@ -128,13 +129,26 @@ fn file_name(component: Component, spec: &TensorSpec) -> String {
     }
 }
 
-fn stored_as(format: Format) -> Dtype {
-    let holds = |dtype: &&Dtype| dtype.format() == Some(format);
-    *Dtype::ALL.iter().find(holds).expect("every float format is a dtype: this is a bug")
+/// How numbers become the bytes of a file.
+#[derive(Clone, Copy)]
+struct Stored {
+    dtype: Dtype,
+    encoder: Encoder,
 }
 
+impl Stored {
+    fn of(format: Format) -> Result<Self> {
+        let holds = |dtype: &&Dtype| dtype.format() == Some(format) && dtype.in_safetensors();
+        let dtype = Dtype::ALL.iter().copied().find(|dtype| holds(&dtype));
+        let refused = || Error::UnwritableFormat { format: format.name() };
+        let (dtype, encoder) = dtype.zip(format.encoder()).ok_or_else(refused)?;
+        Ok(Self { dtype, encoder })
+    }
+}
+
+/// Bytes of a tensor; the types that random weights are stored in have no blocks.
 fn size_bytes(spec: &TensorSpec, dtype: Dtype) -> u64 {
-    spec.elements() as u64 * dtype.size() as u64
+    spec.elements() as u64 * dtype.block_bytes() as u64
 }
 
 /// Fills shards in order, each with at most `limit` bytes, or one tensor where that is larger.

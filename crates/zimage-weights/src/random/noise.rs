@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use zimage_kernels::blocks::Format;
+use zimage_kernels::blocks::Encoder;
 
 use crate::schema::{Role, TensorSpec};
 
@@ -10,10 +10,11 @@ use crate::schema::{Role, TensorSpec};
 const PIECE: usize = 1 << 14;
 
 /// Writes the random values of one tensor. They depend on its name, shape and the seed only.
-pub(super) fn write(spec: &TensorSpec, format: Format, seed: u64, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write(spec: &TensorSpec, encoder: Encoder, seed: u64, out: &mut dyn Write) -> io::Result<()> {
     let (mean, deviation) = moments(spec);
     let mut random = Random::new(seed, &spec.name);
     let mut values = vec![0_f32; PIECE];
+    let format = encoder.format();
     let mut bytes = vec![0; format.row_bytes(PIECE)];
     let mut left = spec.elements();
     while left > 0 {
@@ -22,7 +23,7 @@ pub(super) fn write(spec: &TensorSpec, format: Format, seed: u64, out: &mut dyn 
             *value = mean + deviation * random.normal();
         }
         let encoded = &mut bytes[..format.row_bytes(n)];
-        format.encode(&values[..n], encoded);
+        encoder.encode(&values[..n], encoded);
         out.write_all(encoded)?;
         left -= n;
     }

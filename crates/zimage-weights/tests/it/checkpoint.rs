@@ -333,3 +333,14 @@ fn formats_are_written_as_they_are_named() {
         assert!((value - exact).abs() <= exact.abs() / 256.0, "{value} is not {exact} rounded");
     }
 }
+
+#[test]
+fn formats_with_blocks_are_not_written_to_safetensors() {
+    let written = Written::new();
+    let directory = written.root.path().join("quantized");
+    let format = Dtype::Q8_0.format().expect("a weight format");
+    let plan = RandomCheckpoint { vae_format: format, ..RandomCheckpoint::tiny(300, 0) };
+    let error = plan.write(&directory, &written.file("tokenizer/tokenizer.json")).expect_err("refused").to_string();
+    assert_eq!(error, "weights cannot be written as q8_0: safetensors files hold f32, bf16 or f16");
+    assert!(!directory.exists());
+}

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod gguf;
 mod hostile;
 mod inspecting;
 mod parts;

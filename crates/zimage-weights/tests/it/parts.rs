@@ -123,7 +123,7 @@ fn write(path: &Path, views: &[TensorView]) {
 }
 
 fn small(name: &str, dtype: Dtype) -> TensorView {
-    TensorView { name: name.to_owned(), dtype, shape: vec![1], data: vec![0; dtype.size()].into() }
+    TensorView { name: name.to_owned(), dtype, shape: vec![1], data: vec![0; dtype.block_bytes()].into() }
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     check(vec![TensorSource::f32("a", &[1], &[0.0]), TensorSource::f32("a", &[1], &[0.0])], "the name is taken");
     check(vec![TensorSource::f32("__metadata__", &[1], &[0.0])], "the name is taken");
     check(vec![TensorSource::f32("a", &[usize::MAX, 2], &[])], "its size overflows");
+    check(vec![TensorSource::new("a", Dtype::Q8_0, &[32], bytes(34))], "safetensors files have no Q8_0");
 }
 
 #[test]
