@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use zimage_kernels::Level;
-use zimage_kernels::blocks::{Encoder, Format};
+use zimage_kernels::blocks::{Encoder, Format, Matrix};
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
 
@@ -174,10 +174,11 @@ fn bench_linear(level: Level, peak: f64) {
         Encoder::BF16.encode(&values(n * k), &mut w);
         let (a, mut out, mut scratch) = (values(m * k), vec![0.0; m * n], Vec::new());
         let a = MatrixRef::contiguous(&a, m, k);
+        let w = Matrix::rows_of(Format::BF16, n, k, &w).expect("a weight of these sizes");
         let what = format!("linear bf16 {m} x {n} x {k}, tiles of {tile_cols}");
         print_flops(level, &what, 2.0 * (m * n * k) as f64, peak, || {
             for tile in &mut tiles(&mut out, m, n, m, tile_cols) {
-                linear::linear_tile(level, tile, a, &w, Format::BF16, None, &mut scratch);
+                linear::linear_tile(level, tile, a, w, None, &mut scratch);
             }
         });
     }

@@ -18,7 +18,7 @@ pub enum Error {
     #[error("a row of {cols} values cannot be stored as {format}, which has blocks of {block_len}")]
     Blocks {
         /// The name of the weight's format.
-        format: &'static str,
+        format: String,
         /// Values in a row.
         cols: usize,
         /// Values in a block.

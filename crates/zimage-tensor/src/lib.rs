@@ -16,7 +16,7 @@ mod threads;
 
 pub use device::Device;
 pub use error::{Error, Result};
-pub use linear::{Linear, Weight};
+pub use linear::{Linear, Stored, Weight};
 pub use ops::Mask;
 pub use tensor::Tensor;
-pub use zimage_kernels::blocks::Format;
+pub use zimage_kernels::blocks::{Format, Layout};

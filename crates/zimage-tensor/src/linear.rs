@@ -1,35 +1,78 @@
 //! Weights as they lie in the file, and the linear layer.
 
-use crate::{Device, Error, Format, Result, Tensor};
+use crate::{Device, Error, Format, Layout, Result, Tensor};
 use bytes::Bytes;
+use std::ops::Range;
+use zimage_kernels::blocks::{Matrix, Planes};
 
-/// A weight matrix `(rows, cols)` in the format of its file: 16-bit weights stay 16-bit, typically in the memory map,
+/// The bytes of a matrix `(rows, cols)` as a file stores it, shared with the memory map.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// How it is stored.
+    pub layout: Layout,
+    /// Rows.
+    pub rows: usize,
+    /// Values in a row.
+    pub cols: usize,
+    /// The values, row by row.
+    pub values: Bytes,
+    /// Their scales, where they lie apart.
+    pub scales: Bytes,
+    /// The biases of the scales, where there are any.
+    pub biases: Bytes,
+    /// A factor on every scale; 1 where there is none.
+    pub factor: f32,
+}
+
+impl Stored {
+    /// The matrix, or `None` where the number of bytes does not fit.
+    fn matrix(&self) -> Option<Matrix<'_>> {
+        let planes = Planes { values: &self.values, scales: &self.scales, biases: &self.biases };
+        Matrix::new(self.layout, self.rows, self.cols, planes, self.factor)
+    }
+}
+
+/// A weight matrix in the format of its file: 16-bit and quantized weights stay as they are, typically in the memory map,
 /// and are widened tile by tile while they are used.
 #[derive(Clone, Debug)]
 pub struct Weight {
     pub(crate) device: Device,
-    pub(crate) format: Format,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    pub(crate) bytes: Bytes,
+    stored: Stored,
+    /// The first of the stored rows that is the weight's.
+    first: usize,
 }
 
 impl Weight {
-    /// A weight of `rows` output and `cols` input features.
+    /// A weight of all stored rows, or of the window `rows` of them: output features, by input features.
     ///
     /// # Errors
     /// [`Error::Blocks`] when a row is no whole number of the format's blocks, [`Error::Size`] when the number of bytes
     /// does not fit.
-    pub fn new(device: &Device, format: Format, rows: usize, cols: usize, bytes: Bytes) -> Result<Weight> {
-        let block_len = format.block_len();
+    pub fn new(device: &Device, stored: Stored, rows: Range<usize>) -> Result<Weight> {
+        let Stored { layout, cols, .. } = stored;
+        let block_len = layout.block_len();
         if !cols.is_multiple_of(block_len) {
-            return Err(Error::Blocks { format: format.name(), cols, block_len });
+            return Err(Error::Blocks { format: layout.to_string(), cols, block_len });
         }
-        let expected = rows * format.row_bytes(cols);
-        if bytes.len() != expected {
-            return Err(Error::Size { shape: vec![rows, cols], expected, found: bytes.len() });
+        if stored.matrix().is_none() {
+            let expected = layout.plane_bytes(stored.rows, cols).iter().sum();
+            let found = stored.values.len() + stored.scales.len() + stored.biases.len();
+            return Err(Error::Size { shape: vec![stored.rows, cols], expected, found });
         }
-        Ok(Weight { device: device.clone(), format, rows, cols, bytes })
+        assert!(rows.start <= rows.end && rows.end <= stored.rows, "rows {rows:?} of a weight of {}", stored.rows);
+        Ok(Weight { device: device.clone(), rows: rows.len(), cols, first: rows.start, stored })
+    }
+
+    /// A weight whose rows are one run of bytes each.
+    ///
+    /// # Errors
+    /// Those of [`Weight::new`].
+    pub fn rows_of(device: &Device, format: Format, rows: usize, cols: usize, values: Bytes) -> Result<Weight> {
+        let (scales, biases) = (Bytes::new(), Bytes::new());
+        let stored = Stored { layout: Layout::Rows(format), rows, cols, values, scales, biases, factor: 1.0 };
+        Weight::new(device, stored, 0..rows)
     }
 
     /// Number of output features.
@@ -40,6 +83,12 @@ impl Weight {
     /// Number of input features.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The matrix where it lies.
+    pub(crate) fn matrix(&self) -> Matrix<'_> {
+        let all = self.stored.matrix().expect("the bytes were counted: this is a bug");
+        all.window(self.first..self.first + self.rows)
     }
 }
 

@@ -178,6 +178,8 @@ impl Dtype {
             Dtype::F32 => Some(Format::F32),
             Dtype::BF16 => Some(Format::BF16),
             Dtype::F16 => Some(Format::F16),
+            Dtype::F8E4M3 => Some(Format::F8E4M3),
+            Dtype::F8E5M2 => Some(Format::F8E5M2),
             Dtype::Q8_0 => Some(Format::Q8_0),
             Dtype::Q4_0 => Some(Format::Q4_0),
             Dtype::Q4_1 => Some(Format::Q4_1),

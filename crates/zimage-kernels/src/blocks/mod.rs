@@ -1,12 +1,16 @@
 //! Storage formats of weights: how many bytes a row takes, how to decode it, and for some how to encode it.
 //!
-//! The quantized formats are those of ggml, bit for bit. Their values come in blocks along a row, so a row is a
-//! whole number of blocks.
+//! A [`Format`] stores a row as one run of bytes. The quantized ones are those of ggml, bit for bit: their values come
+//! in blocks along a row, so a row is a whole number of blocks. Where the scales lie apart from the values, as in the
+//! files of MLX and ComfyUI, the storage is described by [`Scaled`]. A [`Matrix`] is the bytes of either.
 
 mod bf16;
 mod f16;
 mod f32;
+mod f8;
 mod layout;
+mod matrix;
+mod scaled;
 
 mod iq4_nl;
 mod q2_k;
@@ -28,6 +32,7 @@ use crate::level::per_level;
 
 pub use iq4_nl::Iq4Nl;
 pub use layout::Block;
+pub use matrix::{Layout, Matrix};
 pub use q2_k::Q2K;
 pub use q3_k::Q3K;
 pub use q4::{Q4_0, Q4_1};
@@ -36,6 +41,7 @@ pub use q5::{Q5_0, Q5_1};
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
+pub use scaled::{Element, Group, Planes, ScaleType, Scaled};
 
 /// How the values of a weight are stored. All formats are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -46,6 +52,10 @@ pub enum Format {
     BF16,
     /// IEEE half precision, 2 bytes.
     F16,
+    /// An 8-bit float with 4 exponent bits and no infinities.
+    F8E4M3,
+    /// An 8-bit float with 5 exponent bits.
+    F8E5M2,
     /// ggml's Q8_0: 8-bit numbers, 32 to a scale; 34 bytes for 32 values.
     Q8_0,
     /// ggml's Q4_0: 4-bit numbers, 32 to a scale; 18 bytes for 32 values.
@@ -72,10 +82,12 @@ pub enum Format {
 
 impl Format {
     /// Every format, in order of declaration.
-    pub const ALL: [Format; 14] = [
+    pub const ALL: [Format; 16] = [
         Format::F32,
         Format::BF16,
         Format::F16,
+        Format::F8E4M3,
+        Format::F8E5M2,
         Format::Q8_0,
         Format::Q4_0,
         Format::Q4_1,
@@ -107,6 +119,7 @@ impl Format {
         match self {
             Format::F32 => (1, 4),
             Format::BF16 | Format::F16 => (1, 2),
+            Format::F8E4M3 | Format::F8E5M2 => (1, 1),
             Format::Q8_0 => of::<Q8_0>(),
             Format::Q4_0 => of::<Q4_0>(),
             Format::Q4_1 => of::<Q4_1>(),
@@ -141,6 +154,8 @@ impl Format {
             Format::F32 => "f32",
             Format::BF16 => "bf16",
             Format::F16 => "f16",
+            Format::F8E4M3 => "f8_e4m3",
+            Format::F8E5M2 => "f8_e5m2",
             Format::Q8_0 => "q8_0",
             Format::Q4_0 => "q4_0",
             Format::Q4_1 => "q4_1",
@@ -174,6 +189,8 @@ impl Format {
             Format::F32 => f32::decode(src, dst),
             Format::BF16 => at_level!(bf16::decode),
             Format::F16 => at_level!(f16::decode),
+            Format::F8E4M3 => at_level!(f8::decode_e4m3),
+            Format::F8E5M2 => at_level!(f8::decode_e5m2),
             Format::Q8_0 => at_level!(q8_0::decode),
             Format::Q4_0 => at_level!(q4::decode_0),
             Format::Q4_1 => at_level!(q4::decode_1),
@@ -199,6 +216,7 @@ impl Format {
             Format::Q4_1 => q4::encode_1,
             Format::Q5_0 => q5::encode_0,
             Format::Q5_1 => q5::encode_1,
+            Format::F8E4M3 | Format::F8E5M2 => return None,
             Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Nl => return None,
         };
         Some(Encoder { format: self, encode })

@@ -20,11 +20,10 @@ pub fn append_token(x: &[f32], token: &[f32], count: usize) -> Vec<f32> {
 
 /// Decoded rows of a table.
 pub fn embedding(table: &crate::Weight, ids: &[u32]) -> Vec<f32> {
-    let row_bytes = table.format.row_bytes(table.cols);
+    let matrix = table.matrix();
     let mut out = vec![0.0; ids.len() * table.cols];
     for (row, &id) in out.chunks_exact_mut(table.cols).zip(ids) {
-        let start = id as usize * row_bytes;
-        table.format.decode(&table.bytes[start..start + row_bytes], row);
+        matrix.decode_rows(id as usize..id as usize + 1, row);
     }
     out
 }

@@ -55,7 +55,7 @@ fn compare(name: &str, tolerance: f32, expected: &[f32], found: &[f32]) {
 fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
     let mut bytes = vec![0; rows * format.row_bytes(cols)];
     format.encoder().expect("a format that can be written").encode(&values(7, rows * cols), &mut bytes);
-    Weight::new(device, format, rows, cols, bytes.into()).expect("bytes of the right size")
+    Weight::rows_of(device, format, rows, cols, bytes.into()).expect("bytes of the right size")
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn linear_and_embedding_agree_in_quantized_formats() {
 
 #[test]
 fn a_weight_whose_rows_end_within_a_block_is_refused() {
-    let error = Weight::new(&devices()[0], Format::Q4K, 2, 300, vec![0; 288].into()).expect_err("300 is not 256");
+    let error = Weight::rows_of(&devices()[0], Format::Q4K, 2, 300, vec![0; 288].into()).expect_err("300 is not 256");
     assert_eq!(error.to_string(), "a row of 300 values cannot be stored as q4_k, which has blocks of 256");
 }
 

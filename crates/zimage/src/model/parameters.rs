@@ -26,7 +26,7 @@ impl<'a> Parameters<'a> {
     pub fn weight(&self, name: &str) -> Result<Weight> {
         let view = self.view(name)?;
         let [rows, cols] = view.shape[..] else { panic!("{} is audited to be a matrix: this is a bug", view.name) };
-        Ok(Weight::new(self.device, format(&view), rows, cols, view.data)?)
+        Ok(Weight::rows_of(self.device, format(&view), rows, cols, view.data)?)
     }
 
     /// The linear layer `name.weight`, without a bias.

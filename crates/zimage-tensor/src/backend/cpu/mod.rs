@@ -52,7 +52,7 @@ impl Backend for Cpu {
         self.threads.for_each(pieces, |mut tile, scratch| {
             let a = MatrixRef::new(&x[tile.row0() * weight.cols..], tile.rows(), weight.cols, weight.cols);
             let bias = bias.map(|b| &b[..]);
-            linear::linear_tile(self.level, &mut tile, a, &weight.bytes, weight.format, bias, scratch);
+            linear::linear_tile(self.level, &mut tile, a, weight.matrix(), bias, scratch);
         });
         out
     }

@@ -24,7 +24,7 @@ impl Backend for Reference {
         for mut tile in tiles(&mut out, rows, weight.rows, rows, weight.rows) {
             let a = MatrixRef::new(x, rows, weight.cols, weight.cols);
             let bias = bias.map(|b| &b[..]);
-            linear::linear_tile(NAIVE, &mut tile, a, &weight.bytes, weight.format, bias, &mut Vec::new());
+            linear::linear_tile(NAIVE, &mut tile, a, weight.matrix(), bias, &mut Vec::new());
         }
         out
     }

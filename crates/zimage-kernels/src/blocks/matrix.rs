@@ -1,0 +1,151 @@
+//! A weight matrix where it lies in its file, in whatever form it is stored.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::scaled::{Planes, Scaled};
+use super::{Format, Level};
+use crate::level::per_level;
+
+/// How a matrix is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// Row after row, each one run of bytes.
+    Rows(Format),
+    /// Values and scales apart.
+    Scaled(Scaled),
+}
+
+impl Layout {
+    /// Values that a row must have a multiple of.
+    pub fn block_len(self) -> usize {
+        match self {
+            Layout::Rows(format) => format.block_len(),
+            Layout::Scaled(scaled) => scaled.block_len(),
+        }
+    }
+
+    /// Bytes of the values, the scales and the biases of a matrix.
+    ///
+    /// # Panics
+    /// When `cols` is no multiple of [`Layout::block_len`].
+    pub fn plane_bytes(self, rows: usize, cols: usize) -> [usize; 3] {
+        match self {
+            Layout::Rows(format) => [rows * format.row_bytes(cols), 0, 0],
+            Layout::Scaled(scaled) => {
+                assert!(cols.is_multiple_of(scaled.block_len()), "a row of {cols} values as {scaled}");
+                let scales = scaled.scale_bytes(rows, cols);
+                [rows * scaled.row_bytes(cols), scales, if scaled.biased { scales } else { 0 }]
+            }
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Layout::Rows(format) => f.write_str(format.name()),
+            Layout::Scaled(scaled) => scaled.fmt(f),
+        }
+    }
+}
+
+/// A stored matrix `(rows, cols)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    layout: Layout,
+    rows: usize,
+    cols: usize,
+    planes: Planes<'a>,
+    factor: f32,
+    /// Rows of the planes before the matrix begins.
+    skipped: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix of these bytes; `factor` multiplies every scale, and is 1 where the format has none beside them.
+    ///
+    /// `None` where a row is no whole number of blocks, or a plane has another length than [`Layout::plane_bytes`].
+    pub fn new(layout: Layout, rows: usize, cols: usize, planes: Planes<'a>, factor: f32) -> Option<Matrix<'a>> {
+        let found = [planes.values.len(), planes.scales.len(), planes.biases.len()];
+        let fits = cols.is_multiple_of(layout.block_len()) && layout.plane_bytes(rows, cols) == found;
+        fits.then_some(Matrix { layout, rows, cols, planes, factor, skipped: 0 })
+    }
+
+    /// A matrix in a format whose rows are one run of bytes each; `None` where their number does not fit.
+    pub fn rows_of(format: Format, rows: usize, cols: usize, values: &'a [u8]) -> Option<Matrix<'a>> {
+        Matrix::new(Layout::Rows(format), rows, cols, Planes { values, ..Planes::default() }, 1.0)
+    }
+
+    /// Some rows of it, as a matrix of their own.
+    ///
+    /// # Panics
+    /// When it has no such rows.
+    pub fn window(&self, rows: Range<usize>) -> Matrix<'a> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        Matrix { rows: rows.len(), skipped: self.skipped + rows.start, ..*self }
+    }
+
+    /// How it is stored.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values in a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The rows as f32 where they lie, when that is how they are stored, aligned, on a little-endian machine.
+    pub(crate) fn as_f32(&self, rows: Range<usize>) -> Option<&'a [f32]> {
+        if cfg!(target_endian = "big") || self.layout != Layout::Rows(Format::F32) {
+            return None;
+        }
+        let (start, end) = (self.skipped + rows.start, self.skipped + rows.end);
+        let bytes = &self.planes.values[4 * start * self.cols..4 * end * self.cols];
+        // SAFETY: every pattern of 4 bytes is an f32.
+        let (before, values, after) = unsafe { bytes.align_to::<f32>() };
+        (before.is_empty() && after.is_empty()).then_some(values)
+    }
+
+    /// Decodes some rows into `dst`, `(rows, cols)`.
+    ///
+    /// # Panics
+    /// When `dst` has another size, or the matrix no such rows.
+    pub fn decode_rows(&self, rows: Range<usize>, dst: &mut [f32]) {
+        self.decode_rows_at(Level::detect(), rows, dst);
+    }
+
+    pub(crate) fn decode_rows_at(&self, level: Level, rows: Range<usize>, dst: &mut [f32]) {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert_eq!(dst.len(), rows.len() * self.cols, "values of rows {rows:?}");
+        let (first, end) = (self.skipped + rows.start, self.skipped + rows.end);
+        match self.layout {
+            Layout::Rows(format) => {
+                let bytes = format.row_bytes(self.cols);
+                format.decode_at(level, &self.planes.values[first * bytes..end * bytes], dst);
+            }
+            Layout::Scaled(scaled) => {
+                let (planes, factor, cols) = (self.planes, self.factor, self.cols);
+                per_level!(
+                    level,
+                    decode_scaled,
+                    decode_scaled,
+                    (scaled: Scaled, planes: Planes, factor: f32, cols: usize, first: usize, dst: &mut [f32])
+                )
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn decode_scaled(scaled: Scaled, planes: Planes, factor: f32, cols: usize, first: usize, dst: &mut [f32]) {
+    for (at, row) in dst.chunks_mut(cols.max(1)).enumerate() {
+        scaled.decode_row(planes, first + at, factor, row);
+    }
+}

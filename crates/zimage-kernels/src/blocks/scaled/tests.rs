@@ -1,0 +1,71 @@
+use super::*;
+
+fn scaled(element: Element, group: Group, scale: ScaleType) -> Scaled {
+    Scaled { element, high_first: false, group, scale, biased: false, swizzled: false, rotated: false }
+}
+
+fn decode(scaled: Scaled, planes: Planes, row: usize, cols: usize) -> Vec<f32> {
+    let mut row_values = vec![f32::NAN; cols];
+    scaled.decode_row(planes, row, 1.0, &mut row_values);
+    row_values
+}
+
+#[test]
+fn numbers_of_any_width_lie_one_after_the_other_from_the_lowest_bit() {
+    for bits in [2, 3, 4, 5, 6, 8] {
+        let expected: Vec<u64> = (0..32).map(|at| (at * 7 + 3) % (1 << bits)).collect();
+        let mut values = vec![0_u8; 4 * usize::from(bits)];
+        for (at, number) in expected.iter().enumerate() {
+            for bit in 0..usize::from(bits) {
+                let place = at * usize::from(bits) + bit;
+                values[place / 8] |= (((number >> bit) & 1) as u8) << (place % 8);
+            }
+        }
+        let format = Scaled::affine(bits, 32, ScaleType::F32);
+        let (scales, biases) = (2_f32.to_le_bytes(), (-1_f32).to_le_bytes());
+        let planes = Planes { values: &values, scales: &scales, biases: &biases };
+        let found = decode(format, planes, 0, 32);
+        assert_eq!(found, expected.iter().map(|n| *n as f32 * 2.0 - 1.0).collect::<Vec<_>>(), "{bits} bits");
+    }
+}
+
+#[test]
+fn the_rotation_is_its_own_inverse_and_the_product_with_the_matrix() {
+    let h4 = [[1., 1., 1., -1.], [1., 1., -1., 1.], [1., -1., 1., 1.], [-1., 1., 1., 1.]];
+    let digit = |n: usize, axis: u32| n / 4_usize.pow(axis) % 4;
+    let h = |i: usize, j: usize| (0..4).map(|axis| h4[digit(i, axis)][digit(j, axis)]).product::<f32>() / 16.0;
+    let start: [f32; ROTATED] = std::array::from_fn(|at| ((at * 37) % 101) as f32 - 50.0);
+    let mut found = start;
+    rotate(&mut found);
+    for (j, value) in found.iter().enumerate() {
+        let expected: f32 = (0..ROTATED).map(|i| start[i] * h(i, j)).sum();
+        assert!((value - expected).abs() < 1e-3, "{j}: {value} and {expected}");
+    }
+    rotate(&mut found);
+    assert!(found.iter().zip(&start).all(|(a, b)| (a - b).abs() < 1e-4));
+}
+
+#[test]
+fn swizzled_scales_are_found_in_their_tiles() {
+    let format = Scaled { swizzled: true, ..scaled(Element::E4M3, Group::Columns(32), ScaleType::E8M0) };
+    // 160 rows of 5 scales fill two by two tiles.
+    let (rows, cols) = (160, 160);
+    assert_eq!(format.scale_bytes(rows, cols), 256 * 8);
+    let mut places: Vec<usize> = (0..rows).flat_map(|row| (0..5).map(move |g| format.place(row, g, cols))).collect();
+    assert_eq!((format.place(1, 0, cols), format.place(32, 0, cols), format.place(0, 1, cols)), (16, 4, 1));
+    assert_eq!((format.place(0, 4, cols), format.place(128, 0, cols)), (512, 1024));
+    places.sort_unstable();
+    places.dedup();
+    assert_eq!((places.len(), places.last().is_some_and(|last| *last < 2048)), (rows * 5, true));
+}
+
+#[test]
+fn halves_of_a_byte_come_in_either_order() {
+    let bytes = [0x2f_u8];
+    let scale = 1_f32.to_le_bytes();
+    let planes = Planes { values: &bytes, scales: &scale, biases: &[] };
+    let low = scaled(Element::E2M1, Group::Tensor, ScaleType::F32);
+    assert_eq!(decode(low, planes, 0, 2), [-6.0, 1.0]);
+    assert_eq!(decode(Scaled { high_first: true, ..low }, planes, 0, 2), [1.0, -6.0]);
+    assert_eq!(decode(Scaled { element: Element::I4, ..low }, planes, 0, 2), [-1.0, 2.0]);
+}
