@@ -147,6 +147,29 @@ pub enum Error {
         /// The broken rule.
         problem: GgufProblem,
     },
+    /// The file is one part of a GGUF file that was split.
+    #[error(
+        "{file} is part {part} of {count} of a split GGUF file\n\
+         hint: join the parts with `llama-gguf-split --merge`, giving it the first part, and use the file it writes"
+    )]
+    SplitGguf {
+        /// The file.
+        file: String,
+        /// Which part it is, from 1.
+        part: u64,
+        /// How many parts there are.
+        count: u64,
+    },
+    /// Two files that are read together have a tensor of the same name.
+    #[error("{file} and {other} both have a tensor {tensor}")]
+    SharedTensor {
+        /// The later file.
+        file: String,
+        /// The one before it.
+        other: String,
+        /// The tensor.
+        tensor: String,
+    },
     /// There is no tensor of this name.
     #[error("{file} has no tensor {tensor}")]
     NoTensor {

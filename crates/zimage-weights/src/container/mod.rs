@@ -1,5 +1,6 @@
 //! Bytes to named tensors. Nothing here knows a model.
 
+mod file;
 mod gguf;
 mod mmap;
 mod problem;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 use crate::Dtype;
 
+pub use file::File;
 pub use gguf::{Array, Gguf, GgufProblem, Value, ValueType};
 pub use mmap::map_file;
 pub use problem::Problem;

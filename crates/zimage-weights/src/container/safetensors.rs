@@ -39,7 +39,12 @@ struct Entry {
 impl SafeTensors {
     /// Maps and checks a file.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = Self::from_bytes(&path.display().to_string(), map_file(path)?)?;
+        Self::mapped(path, map_file(path)?)
+    }
+
+    /// Checks the mapped bytes of a file.
+    pub(super) fn mapped(path: &Path, bytes: Bytes) -> Result<Self> {
+        let mut file = Self::from_bytes(&path.display().to_string(), bytes)?;
         file.path = Some(path.to_path_buf());
         Ok(file)
     }

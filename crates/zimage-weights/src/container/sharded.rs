@@ -1,18 +1,22 @@
-//! One file, or several with an index (`*.safetensors.index.json`), behind the same interface.
+//! One file, or several with or without an index (`*.safetensors.index.json`), behind the same interface.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Metadata, SafeTensors, TensorInfo, TensorView};
+use super::{File, Gguf, Metadata, SafeTensors, TensorInfo, TensorView, Value};
 use crate::{Error, Result};
+
+/// Longest text of a GGUF file that is kept with the free text of headers. What is longer is a template or a licence,
+/// and has its place in [`Container::gguf`].
+const MAX_TEXT_BYTES: usize = 1024;
 
 /// The tensors of one file or of all shards of an index.
 #[derive(Clone, Debug)]
 pub struct Container {
     label: String,
-    shards: Vec<SafeTensors>,
+    shards: Vec<File>,
     /// Which shard has the tensor.
     homes: BTreeMap<String, usize>,
     metadata: Metadata,
@@ -21,19 +25,19 @@ pub struct Container {
 /// How the container reads its shards: from a directory, or from files in memory.
 pub(crate) trait Shards {
     /// Opens a file that lies beside the index, or `None` where there is none.
-    fn open(&self, name: &str) -> Result<Option<SafeTensors>>;
+    fn open(&self, name: &str) -> Result<Option<File>>;
 }
 
 /// Shards in a directory.
 struct Directory<'a>(&'a Path);
 
 impl Shards for Directory<'_> {
-    fn open(&self, name: &str) -> Result<Option<SafeTensors>> {
+    fn open(&self, name: &str) -> Result<Option<File>> {
         let path = self.0.join(name);
         if !path.exists() {
             return Ok(None);
         }
-        SafeTensors::open(&path).map(Some)
+        File::open(&path).map(Some)
     }
 }
 
@@ -45,20 +49,49 @@ struct Index {
 
 impl From<SafeTensors> for Container {
     fn from(file: SafeTensors) -> Self {
-        let homes = file.iter().map(|(name, _)| (name.to_owned(), 0)).collect();
-        Self { label: file.label().to_owned(), metadata: file.metadata().clone(), shards: vec![file], homes }
+        File::from(file).into()
+    }
+}
+
+impl From<Gguf> for Container {
+    fn from(file: Gguf) -> Self {
+        File::from(file).into()
+    }
+}
+
+impl From<File> for Container {
+    fn from(file: File) -> Self {
+        Self::from_shards(&file.label().to_owned(), vec![file])
     }
 }
 
 impl Container {
-    /// Opens a `.safetensors` file, or a `.index.json` with the shards beside it.
+    /// Opens a safetensors or a GGUF file, told apart by their first bytes, or a `.index.json` with the shards beside it.
+    /// Refusals are those of [`File::open`], and [`Error::Index`].
     pub fn open(path: &Path) -> Result<Self> {
         if path.extension().is_none_or(|extension| extension != "json") {
-            return SafeTensors::open(path).map(Self::from);
+            return File::open(path).map(Self::from);
         }
         let text = std::fs::read(path).map_err(Error::io("read", path))?;
         let parent = path.parent().unwrap_or(Path::new(""));
         Self::from_index(&path.display().to_string(), &text, &Directory(parent))
+    }
+
+    /// Opens files that belong together and have no index; messages about all of them name the directory of the first.
+    /// Refuses two tensors of one name ([`Error::SharedTensor`]).
+    pub fn open_shards(paths: &[PathBuf]) -> Result<Self> {
+        let shards = paths.iter().map(|path| File::open(path)).collect::<Result<Vec<File>>>()?;
+        let mut homes: BTreeMap<&str, &str> = BTreeMap::new();
+        for shard in &shards {
+            for (tensor, _) in shard.iter() {
+                if let Some(other) = homes.insert(tensor, shard.label()) {
+                    let (file, other) = (shard.label().to_owned(), other.to_owned());
+                    return Err(Error::SharedTensor { file, other, tensor: tensor.to_owned() });
+                }
+            }
+        }
+        let directory = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
+        Ok(Self::from_shards(&directory.display().to_string(), shards))
     }
 
     /// Opens the shards that an index names, and compares what they hold with what it says.
@@ -86,12 +119,12 @@ impl Container {
         Ok(Self::from_shards(label, opened.into_iter().map(|(_, file)| file).collect()))
     }
 
-    fn from_shards(label: &str, shards: Vec<SafeTensors>) -> Self {
+    fn from_shards(label: &str, shards: Vec<File>) -> Self {
         let mut homes = BTreeMap::new();
         let mut metadata = Metadata::new();
         for (at, shard) in shards.iter().enumerate() {
             homes.extend(shard.iter().map(|(name, _)| (name.to_owned(), at)));
-            metadata.extend(shard.metadata().clone());
+            metadata.extend(texts(shard));
         }
         Self { label: label.to_owned(), shards, homes, metadata }
     }
@@ -137,19 +170,43 @@ impl Container {
         }
     }
 
-    /// The free text of all headers together.
+    /// The free text of all headers together. Of GGUF files these are the numbers, truth values and short texts;
+    /// [`Container::gguf`] has the rest.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
     /// The files, in order.
-    pub fn files(&self) -> &[SafeTensors] {
+    pub fn files(&self) -> &[File] {
         &self.shards
+    }
+
+    /// The GGUF file with its typed values, where this is one.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &*self.shards {
+            [only] => only.as_gguf(),
+            _ => None,
+        }
+    }
+}
+
+/// The free text of one header.
+fn texts(file: &File) -> Metadata {
+    let short = |value: &Value| match value {
+        Value::Array(_) => None,
+        Value::String(text) if text.len() > MAX_TEXT_BYTES => None,
+        scalar => Some(scalar.to_string()),
+    };
+    match file {
+        File::SafeTensors(file) => file.metadata().clone(),
+        File::Gguf(file) => {
+            file.metadata().iter().filter_map(|(key, value)| Some((key.clone(), short(value)?))).collect()
+        }
     }
 }
 
 /// What index and shards say differently.
-fn disagreements(index: &Index, opened: &[(&str, SafeTensors)]) -> Vec<String> {
+fn disagreements(index: &Index, opened: &[(&str, File)]) -> Vec<String> {
     let shard = |name: &str| opened.iter().find(|(file, _)| *file == name).map(|(_, shard)| shard);
     let absent = index.weight_map.iter().filter_map(|(tensor, file)| match shard(file) {
         Some(shard) if shard.info(tensor).is_none() => Some(format!("tensor {tensor} is not in {file}")),

@@ -50,10 +50,7 @@ pub(super) fn refuse_others(file: &str, bytes: &[u8]) -> Result<()> {
     let (what, hint) = match sniff(bytes) {
         Kind::Zip => ("a zip archive, probably a PyTorch checkpoint", "convert it to safetensors where it was made"),
         Kind::Pickle => ("a Python pickle", "pickles can run code and are never opened; look for a safetensors file"),
-        Kind::Gguf => (
-            "a GGUF file, and no model can be opened from one yet",
-            "`zimage inspect` says what is in it; to run the model look for its safetensors version",
-        ),
+        Kind::Gguf => ("a GGUF file", "give the safetensors version of this file"),
         Kind::GitLfsPointer => ("a git-lfs pointer, not the file itself", "run `git lfs pull` in its repository"),
         Kind::Html => ("a web page, probably of a failed download", "download the file again"),
         Kind::Json => ("a JSON text", "give the .safetensors file or the directory that it belongs to"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::container::{SafeTensors, Shards};
+use crate::container::{File, Shards};
 use crate::{Error, Result};
 
 /// A directory, or files that are part of the program.
@@ -84,11 +84,11 @@ impl Files {
         serde_json::from_slice(&text).map_err(|source| Error::Json { file: self.display(file), source })
     }
 
-    /// A safetensors file, mapped and not copied.
-    pub(super) fn open(&self, file: &str) -> Result<SafeTensors> {
+    /// A file of tensors, mapped and not copied.
+    pub(super) fn open(&self, file: &str) -> Result<File> {
         match &self.source {
-            Source::Directory(root) => SafeTensors::open(&root.join(file)),
-            Source::Embedded(_) => SafeTensors::from_bytes(&self.display(file), self.read(file)?),
+            Source::Directory(root) => File::open(&root.join(file)),
+            Source::Embedded(_) => File::from_bytes(&self.display(file), self.read(file)?),
         }
     }
 
@@ -109,7 +109,7 @@ pub(super) struct Folder<'a> {
 }
 
 impl Shards for Folder<'_> {
-    fn open(&self, name: &str) -> Result<Option<SafeTensors>> {
+    fn open(&self, name: &str) -> Result<Option<File>> {
         let file = format!("{}/{name}", self.folder);
         if self.files.exists(&file) { self.files.open(&file).map(Some) } else { Ok(None) }
     }

@@ -115,7 +115,7 @@ fn ranges_cover_the_data_exactly_once() {
 fn other_files_under_this_name_are_called_by_theirs() {
     check(b"PK\x03\x04\x00\x00\x08\x08\x00\x00archive/data.pkl".to_vec(), "safetensors: this is a zip archive");
     check(b"\x80\x02}q\x00X\x05\x00\x00\x00model".to_vec(), "safetensors: this is a Python pickle");
-    check(b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00".to_vec(), "safetensors: this is a GGUF file");
+    check(b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00".to_vec(), "safetensors: this is a GGUF file\nhint: ");
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n".to_vec();
     check(pointer, "safetensors: this is a git-lfs pointer, not the file itself\nhint: ");
     check(b"<!DOCTYPE html><html><head>".to_vec(), "safetensors: this is a web page");

@@ -35,6 +35,34 @@ fn tensors_are_found_in_their_shards() {
 }
 
 #[test]
+fn numbered_shards_of_mflux_are_found_by_their_index() {
+    let directory = tempfile::tempdir().expect("a directory");
+    shard(directory.path(), "0.safetensors", &["a", "b"]);
+    shard(directory.path(), "1.safetensors", &["c"]);
+    let index = directory.path().join("model.safetensors.index.json");
+    let weight_map = json!({"a": "0.safetensors", "b": "0.safetensors", "c": "1.safetensors"});
+    fs::write(&index, json!({ "weight_map": weight_map }).to_string()).expect("written");
+    let container = Container::open(&index).expect("a good index");
+    assert_eq!((container.len(), container.label()), (3, &*index.display().to_string()));
+}
+
+#[test]
+fn shards_without_an_index_are_opened_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    shard(directory.path(), "0.safetensors", &["a", "b"]);
+    shard(directory.path(), "1.safetensors", &["c"]);
+    shard(directory.path(), "2.safetensors", &["d", "b"]);
+    let paths = [0, 1, 2].map(|number| directory.path().join(format!("{number}.safetensors")));
+    let container = Container::open_shards(&paths[..2]).expect("two shards");
+    assert_eq!(container.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!((container.label(), container.files().len()), (&*directory.path().display().to_string(), 2));
+    assert!(container.gguf().is_none());
+    let error = Container::open_shards(&paths).expect_err("b is there twice").to_string();
+    assert_eq!(error, format!("{} and {} both have a tensor b", paths[2].display(), paths[0].display()));
+    assert!(Container::open_shards(&[]).expect("nothing").is_empty());
+}
+
+#[test]
 fn everything_that_is_wrong_is_listed() {
     check(json!({"a": "1.safetensors", "b": "1.safetensors", "c": "3.safetensors"}), "shard 3.safetensors is missing");
     check(

@@ -5,6 +5,7 @@
 //! tensors named twice, arrays of arrays, more than four axes, and tensors that do not follow each other without gaps
 //! other than those of the alignment. As there, bytes after the last tensor are allowed.
 
+mod original_shape;
 mod problem;
 mod read;
 mod value;
@@ -56,7 +57,12 @@ struct Entry {
 impl Gguf {
     /// Maps and checks a file.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = Self::from_bytes(&path.display().to_string(), map_file(path)?)?;
+        Self::mapped(path, map_file(path)?)
+    }
+
+    /// Checks the mapped bytes of a file.
+    pub(super) fn mapped(path: &Path, bytes: Bytes) -> Result<Self> {
+        let mut file = Self::from_bytes(&path.display().to_string(), bytes)?;
         file.path = Some(path.to_path_buf());
         Ok(file)
     }
@@ -101,7 +107,8 @@ impl Gguf {
         self.entries.iter().map(|entry| (entry.name.as_str(), &entry.info))
     }
 
-    /// Type and shape of a tensor, outermost axis first.
+    /// Type and shape of a tensor, outermost axis first: its original shape, where the file says that it was folded and
+    /// its rows are whole blocks in both.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
         self.entry(name).map(|entry| &entry.info)
     }
@@ -146,6 +153,9 @@ fn parse(label: &str, bytes: &Bytes) -> Result<Gguf, GgufProblem> {
     let begin = begin.filter(|begin| *begin <= bytes.len()).unwrap_or(bytes.len());
     let data = bytes.slice(begin..);
     let mut entries = place(listed, alignment, data.len())?;
+    for entry in &mut entries {
+        entry.info = original_shape::restore(&metadata, &entry.name, entry.info.clone())?;
+    }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Gguf { label: label.to_owned(), path: None, version, metadata, entries, data })
 }

@@ -140,6 +140,16 @@ pub enum GgufProblem {
         /// Values in a block.
         block_len: usize,
     },
+    /// The shape that a tensor had before it was folded is not one of its values.
+    #[error("comfy.gguf.orig_shape.{tensor} is {found}, expected the sizes of the axes of {elements} values")]
+    OriginalShape {
+        /// The tensor.
+        tensor: String,
+        /// What the key says.
+        found: String,
+        /// Number of values that are stored.
+        elements: usize,
+    },
     /// A tensor does not begin where tensors may begin.
     #[error("tensor {tensor} begins at byte {offset} of the data, which is no multiple of {alignment}")]
     Misaligned {

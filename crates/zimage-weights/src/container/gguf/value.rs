@@ -86,6 +86,21 @@ impl Value {
     pub fn as_str(&self) -> Option<&str> {
         if let Value::String(text) = self { Some(text) } else { None }
     }
+
+    /// The number, if it is a whole one of any width and not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match *self {
+            Value::U8(value) => Some(value.into()),
+            Value::U16(value) => Some(value.into()),
+            Value::U32(value) => Some(value.into()),
+            Value::U64(value) => Some(value),
+            Value::I8(value) => u64::try_from(value).ok(),
+            Value::I16(value) => u64::try_from(value).ok(),
+            Value::I32(value) => u64::try_from(value).ok(),
+            Value::I64(value) => u64::try_from(value).ok(),
+            Value::F32(_) | Value::F64(_) | Value::Bool(_) | Value::String(_) | Value::Array(_) => None,
+        }
+    }
 }
 
 fn read_type(reader: &mut Reader<'_>, key: &str, what: &str) -> Result<ValueType, GgufProblem> {
