@@ -116,22 +116,39 @@ pub enum Error {
         /// All missing, unknown and misshapen tensors.
         audit: Box<Audit>,
     },
-    /// Weights are stored in an element type that the kernels cannot read.
+    /// A transformer without pad tokens: the original application drops them, and pictures need them.
     #[error(
-        "{label}: {count} tensors of the {component} are stored as {dtype} ({tensor} is the first), \
-         expected F32, BF16 or F16"
+        "{label} has no pad tokens (x_pad_token, cap_pad_token): the program that wrote it dropped them, and without them \
+         pictures are not those of Z-Image\nhint: take them from another Z-Image checkpoint of the same kind with \
+         --pad-tokens-from PATH"
     )]
+    MissingPads {
+        /// The checkpoint.
+        label: String,
+    },
+    /// Weights are stored in a way that is not read.
+    #[error("{label}: {count} tensors of the {component} cannot be read, the first is {tensor}: {reason}")]
     UnsupportedFormat {
         /// The checkpoint.
         label: String,
         /// Which part of it.
         component: Component,
-        /// The element type.
-        dtype: crate::Dtype,
-        /// How many tensors have it.
-        count: usize,
-        /// The first of them.
+        /// The first of them, by its name in the file.
         tensor: String,
+        /// Why: "its format asym_w4a8_int8 is not read".
+        reason: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The tensors that make up a weight do not fit each other.
+    #[error("{label}: {tensor} cannot be read: {reason}")]
+    UnreadableWeight {
+        /// The checkpoint.
+        label: String,
+        /// The tensor, by its name in the file.
+        tensor: String,
+        /// What does not fit.
+        reason: String,
     },
     /// Weights were to be written in a format that safetensors files do not have.
     #[error("weights cannot be written as {format}: safetensors files hold f32, bf16 or f16")]

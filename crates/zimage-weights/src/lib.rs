@@ -1,7 +1,7 @@
 //! Checkpoint files of Z-Image: what is in them, whether it is what the model needs, and how to write them.
 //!
 //! The crate reads hostile files (a checkpoint comes from the internet), so every parser here returns an [`Error`] that
-//! names the file and the tensor, and none panics. It runs no model: the only arithmetic is the conversion of floats.
+//! names the file and the tensor, and none panics. It runs no model: the only arithmetic is on weights.
 //!
 //! From the bottom up: [`container`] turns bytes into named tensors and knows no model; [`schema`] is the single source
 //! of truth for names and shapes; [`dialect`] translates other names to those; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
@@ -15,6 +15,7 @@ pub mod schema;
 pub mod audit;
 pub mod dialect;
 pub mod open;
+mod packing;
 
 pub mod digest;
 pub mod inspect;
@@ -26,5 +27,5 @@ pub use audit::Audit;
 pub use container::{Container, TensorView};
 pub use dtype::Dtype;
 pub use error::{Error, Result};
-pub use open::{Checkpoint, Origin, Parts, Weights};
+pub use open::{Checkpoint, Origin, Parts, WeightView, Weights};
 pub use schema::{Component, Role, TensorSpec, TextEncoderConfig, TransformerConfig, VaeConfig};

@@ -4,28 +4,36 @@
 //! says where a canonical tensor lies in a file ([`place`]), read backwards what a file's tensor is ([`origins`]).
 
 pub mod comfyui;
+pub mod llama;
+pub mod mflux;
+pub mod mlx;
 mod naming;
+
+use std::borrow::Cow;
 
 pub(crate) use naming::{Entry, Naming, Reading};
 
-use crate::schema::TensorSpec;
+use crate::schema::{TensorSpec, VaeConfig};
+
+/// Part of a name; most are written in the tables, some count levels.
+type Word = Cow<'static, str>;
 
 /// One exception. Patterns are whole words with their dots, so that no rule can match half a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// Names that begin with `canonical` begin with `file` instead.
     Prefix {
         /// The beginning of the canonical name.
-        canonical: &'static str,
+        canonical: Word,
         /// The beginning of the file's name.
-        file: &'static str,
+        file: Word,
     },
     /// `canonical` inside a name is `file` instead.
     Rename {
         /// Part of the canonical name.
-        canonical: &'static str,
+        canonical: Word,
         /// Part of the file's name.
-        file: &'static str,
+        file: Word,
     },
     /// A rename of several tensors to one: the file stacks their rows in this order, each having as many.
     SplitRows {
@@ -37,19 +45,51 @@ pub enum Rule {
     /// A rename of a linear layer whose weight the file stores as a convolution, `(out, in, 1, 1)`.
     Squeeze {
         /// Part of the canonical name.
-        canonical: &'static str,
+        canonical: Word,
         /// Part of the file's name.
-        file: &'static str,
+        file: Word,
     },
     /// Like [`Rule::Prefix`], with a number behind it that counts down from `last` in the file.
     ReverseIndex {
         /// The beginning of the canonical name, up to the number.
-        canonical: &'static str,
+        canonical: Word,
         /// The beginning of the file's name, up to the number.
-        file: &'static str,
+        file: Word,
         /// The highest number, which is 0 in the file.
         last: usize,
     },
+    /// Kernels of convolutions have their input channels last, `(out, height, width, in)`.
+    Transpose,
+}
+
+/// [`Rule::Prefix`].
+fn prefix(canonical: impl Into<Word>, file: impl Into<Word>) -> Rule {
+    Rule::Prefix { canonical: canonical.into(), file: file.into() }
+}
+
+/// [`Rule::Rename`].
+fn rename(canonical: impl Into<Word>, file: impl Into<Word>) -> Rule {
+    Rule::Rename { canonical: canonical.into(), file: file.into() }
+}
+
+/// [`Rule::Squeeze`].
+fn squeeze(canonical: impl Into<Word>, file: impl Into<Word>) -> Rule {
+    Rule::Squeeze { canonical: canonical.into(), file: file.into() }
+}
+
+/// The sizes of a VAE that its names depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VaeSizes {
+    /// Resolutions.
+    pub levels: usize,
+    /// Blocks of the encoder at each resolution; the decoder has one more.
+    pub layers: usize,
+}
+
+impl From<&VaeConfig> for VaeSizes {
+    fn from(config: &VaeConfig) -> Self {
+        Self { levels: config.block_out_channels.len(), layers: config.layers_per_block }
+    }
 }
 
 /// A run of rows: the `part`-th of `of` equal ones.
@@ -70,6 +110,28 @@ pub struct Place {
     pub rows: Option<Rows>,
     /// Whether the file has two axes of one element after those of a canonical matrix.
     pub squeezed: bool,
+    /// Whether the file has the input channels of a convolution last.
+    pub transposed: bool,
+}
+
+impl Place {
+    /// A canonical shape as the file has it, but for the rows of other tensors that it stacks.
+    pub(crate) fn to_file(&self, shape: &mut Vec<usize>) {
+        match **shape {
+            [_, _] if self.squeezed => shape.extend([1, 1]),
+            [out, input, height, width] if self.transposed => *shape = vec![out, height, width, input],
+            _ => {}
+        }
+    }
+
+    /// The shape of a file's tensor with canonical axes, all rows of it.
+    pub(crate) fn to_canonical(&self, shape: &mut Vec<usize>) {
+        match **shape {
+            [out, input, 1, 1] if self.squeezed => *shape = vec![out, input],
+            [out, height, width, input] if self.transposed => *shape = vec![out, input, height, width],
+            _ => {}
+        }
+    }
 }
 
 /// A tensor as a file of some dialect has it.
@@ -85,45 +147,51 @@ pub struct FileTensor {
 
 impl Rule {
     /// Canonical to file.
-    fn forwards(self, place: Place) -> Place {
-        let (name, rows, squeezed) = (&place.name, place.rows, place.squeezed);
+    fn forwards(&self, place: Place) -> Place {
+        let name = &place.name;
         let renamed = match self {
-            Rule::Prefix { canonical, file } => begin(name, canonical, file).map(|name| (name, rows, squeezed)),
-            Rule::Rename { canonical, file } => inside(name, canonical, file).map(|name| (name, rows, squeezed)),
-            Rule::SplitRows { canonical, file } => canonical.iter().enumerate().find_map(|(part, canonical)| {
-                let rows = Rows { part, of: self.parts() };
-                inside(name, canonical, file).map(|name| (name, Some(rows), squeezed))
-            }),
-            Rule::Squeeze { canonical, file } => inside(name, canonical, file).map(|name| (name, rows, true)),
-            Rule::ReverseIndex { canonical, file, last } => {
-                reversed(name, canonical, file, last).map(|name| (name, rows, squeezed))
+            Rule::Prefix { canonical, file } => begin(name, canonical, file),
+            Rule::Rename { canonical, file } | Rule::Squeeze { canonical, file } => inside(name, canonical, file),
+            Rule::ReverseIndex { canonical, file, last } => reversed(name, canonical, file, *last),
+            Rule::SplitRows { canonical, file } => {
+                let found = canonical.iter().enumerate();
+                let found = found.filter_map(|(part, canonical)| Some((part, inside(name, canonical, file)?))).next();
+                let of = canonical.len();
+                let stacked = |(part, name)| Place { name, rows: Some(Rows { part, of }), ..place.clone() };
+                return found.map_or_else(|| place.clone(), stacked);
             }
+            Rule::Transpose => return Place { transposed: true, ..place },
         };
-        renamed.map_or(place, |(name, rows, squeezed)| Place { name, rows, squeezed })
+        self.renamed(renamed, place)
     }
 
     /// File to canonical; the fused tensor of a [`Rule::SplitRows`] becomes several.
-    fn backwards(self, place: Place) -> Vec<Place> {
-        let (name, rows, squeezed) = (&place.name, place.rows, place.squeezed);
+    fn backwards(&self, place: Place) -> Vec<Place> {
+        let name = &place.name;
         let renamed = match self {
             Rule::Prefix { canonical, file } => begin(name, file, canonical),
             Rule::Rename { canonical, file } | Rule::Squeeze { canonical, file } => inside(name, file, canonical),
-            Rule::ReverseIndex { canonical, file, last } => reversed(name, file, canonical, last),
+            Rule::ReverseIndex { canonical, file, last } => reversed(name, file, canonical, *last),
             Rule::SplitRows { canonical, file } => {
-                let part = |(part, canonical): (usize, &&str)| {
-                    let rows = Some(Rows { part, of: self.parts() });
-                    inside(name, file, canonical).map(|name| Place { name, rows, squeezed })
+                let part = |(part, word): (usize, &&str)| {
+                    let rows = Some(Rows { part, of: canonical.len() });
+                    inside(name, file, word).map(|name| Place { name, rows, ..place.clone() })
                 };
                 let parts: Vec<Place> = canonical.iter().enumerate().filter_map(part).collect();
                 return if parts.is_empty() { vec![place] } else { parts };
             }
+            Rule::Transpose => return vec![Place { transposed: true, ..place }],
         };
-        let squeezed = squeezed || renamed.is_some() && matches!(self, Rule::Squeeze { .. });
-        vec![renamed.map_or_else(|| place.clone(), |name| Place { name, rows, squeezed })]
+        vec![self.renamed(renamed, place)]
     }
 
-    fn parts(self) -> usize {
-        if let Rule::SplitRows { canonical, .. } = self { canonical.len() } else { 1 }
+    /// The place under its new name, if it got one.
+    fn renamed(&self, name: Option<String>, place: Place) -> Place {
+        let squeezed = place.squeezed || matches!(self, Rule::Squeeze { .. });
+        match name {
+            Some(name) => Place { name, squeezed, ..place },
+            None => place,
+        }
     }
 }
 
@@ -145,9 +213,7 @@ pub fn layout(rules: &[Rule], specs: &[TensorSpec]) -> Vec<FileTensor> {
     for spec in specs {
         let place = place(rules, &spec.name);
         let mut shape = spec.shape.clone();
-        if place.squeezed && shape.len() == 2 {
-            shape.extend([1, 1]);
-        }
+        place.to_file(&mut shape);
         let stacked = tensors.iter_mut().find(|tensor| place.rows.is_some() && tensor.name == place.name);
         match stacked {
             Some(tensor) => {

@@ -1,6 +1,6 @@
 //! The config of a part from the shapes of its tensors, for files that come without one.
 //!
-//! Shapes tell the sizes and nothing else, so the rest is that of the published models, and a part that is not cut like
+//! Only rows are counted: quantized weights have fewer columns than values. Shapes tell the sizes and nothing else, so the rest is that of the published models, and a part that is not cut like
 //! them is refused: its config.json has to lie beside it.
 //!
 //! Source: the configs of Tongyi-MAI/Z-Image-Turbo; all its relatives in the wild have the same constants.
@@ -36,14 +36,14 @@ fn transformer(shapes: &Shapes<'_>) -> Result<Value> {
     let dim = shapes.axis("cap_embedder.1.weight", 0)?;
     let patch_size = 2;
     let config = TransformerConfig {
-        in_channels: shapes.axis("all_x_embedder.2-1.weight", 1)? / (patch_size * patch_size),
+        in_channels: shapes.axis("all_final_layer.2-1.linear.weight", 0)? / (patch_size * patch_size),
         patch_size,
         dim,
         n_layers: shapes.numbered("layers."),
         n_refiner_layers: shapes.numbered("noise_refiner."),
         n_heads: dim / HEAD_DIM,
         norm_eps: 1e-5,
-        cap_feat_dim: shapes.axis("cap_embedder.1.weight", 1)?,
+        cap_feat_dim: shapes.axis("cap_embedder.0.weight", 0)?,
         rope_theta: 256.0,
         t_scale: 1000.0,
         axes_dims: [32, 48, 48],
@@ -56,7 +56,7 @@ fn text_encoder(shapes: &Shapes<'_>) -> Result<Value> {
     shapes.must_be("layers.0.self_attn.q_norm.weight", 0, HEAD_DIM, "numbers per attention head")?;
     let config = TextEncoderConfig {
         vocab_size: shapes.axis("embed_tokens.weight", 0)?,
-        hidden_size: shapes.axis("embed_tokens.weight", 1)?,
+        hidden_size: shapes.axis("layers.0.input_layernorm.weight", 0)?,
         intermediate_size: shapes.axis("layers.0.mlp.gate_proj.weight", 0)?,
         n_layers: shapes.numbered("layers."),
         n_heads: shapes.axis("layers.0.self_attn.q_proj.weight", 0)? / HEAD_DIM,

@@ -1,8 +1,11 @@
 //! Finds the files of a checkpoint, parses its configs, and hands out audited weights.
 
+mod collect;
+mod configs;
 mod files;
 mod infer;
 mod parts;
+mod view;
 mod weights;
 
 use std::path::Path;
@@ -16,9 +19,11 @@ use crate::schema::{Component, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Error, Result};
 
 use files::Files;
-use parts::Source;
+pub(crate) use configs::{config_of, config_place, to_mlx};
+pub(crate) use parts::held;
 pub use parts::{Origin, Parts};
-pub(crate) use parts::{config_of, config_place, held};
+use parts::{Source, Tokenizer};
+pub use view::WeightView;
 pub use weights::{Precision, PrecisionCount, Weights};
 
 /// File that names the pipeline and its parts.
@@ -40,22 +45,20 @@ pub struct Checkpoint {
     text_encoder: TextEncoderConfig,
     vae: VaeConfig,
     scheduler: Value,
-    /// Where the tokenizer is.
-    tokenizer: (Files, String),
+    tokenizer: Tokenizer,
+    /// Where the pad tokens of a transformer without them are.
+    pads: Option<Source>,
     origins: Vec<Origin>,
 }
 
 impl Checkpoint {
-    /// Opens a diffusers directory (`model_index.json` and the folders of its parts), or a safetensors file that has all
-    /// parts, with the tokenizer beside it.
+    /// Opens a model: a diffusers directory (`model_index.json` and the folders of its parts), a directory of MLX, mflux,
+    /// ComfyUI or GGUF files, or a file that has all parts, with the tokenizer beside it.
     ///
     /// Refuses anything else by its name ([`Error::NotACheckpoint`]), a checkpoint with missing files or parts, all of
     /// which are listed ([`Error::MissingFiles`], [`Error::MissingParts`]), and configs that this program cannot run
     /// ([`Error::Config`]).
     pub fn open(path: &Path) -> Result<Self> {
-        if path.is_dir() {
-            return Self::from_source(Files::directory(path));
-        }
         Self::from_parts(&Parts { transformer: path.to_path_buf(), ..Parts::default() })
     }
 
@@ -80,7 +83,8 @@ impl Checkpoint {
             vae: VaeConfig::from_json(&config(Component::Vae)?).map_err(place)?,
             scheduler: files.json(SCHEDULER_CONFIG)?,
             sources: Component::ALL.map(|_| Source::Layout(files.clone())),
-            tokenizer: (files, TOKENIZER.to_owned()),
+            tokenizer: Tokenizer::File(files, TOKENIZER.to_owned()),
+            pads: None,
             origins: Vec::new(),
         })
     }
@@ -91,14 +95,48 @@ impl Checkpoint {
     /// [`Checkpoint::open`].
     pub fn from_parts(parts: &Parts) -> Result<Self> {
         let label = parts.transformer.display().to_string();
+        if parts.transformer.is_dir() {
+            let alone = Parts { transformer: parts.transformer.clone(), ..Parts::default() };
+            if *parts == alone && parts.transformer.join(MODEL_INDEX).is_file() {
+                return Self::from_source(Files::directory(&parts.transformer));
+            }
+            if let Some(found) = Self::in_directory(parts)? {
+                return Ok(Self { label, ..Self::of_files(&found)? });
+            }
+        }
+        Self::of_files(parts)
+    }
+
+    /// The parts of a directory that is not in the layout of diffusers, with those that were given instead.
+    fn in_directory(parts: &Parts) -> Result<Option<Parts>> {
+        let directory = &parts.transformer;
+        if directory.join(MODEL_INDEX).is_file() {
+            return Ok(None);
+        }
+        let Some(found) = collect::parts_in(directory)? else { return Err(no_weights(directory)) };
+        let given = parts.clone();
+        Ok(Some(Parts {
+            transformer: found.transformer,
+            text_encoder: given.text_encoder.or(found.text_encoder),
+            vae: given.vae.or(found.vae),
+            tokenizer: given.tokenizer.or(found.tokenizer),
+            scheduler: given.scheduler.or(found.scheduler),
+            ..given
+        }))
+    }
+
+    fn of_files(parts: &Parts) -> Result<Self> {
+        let label = parts.transformer.display().to_string();
         let sources = assemble(parts, &label)?;
-        let [transformer, text_encoder, _] = &sources;
-        let tokenizer = parts::tokenizer(parts, &[transformer, text_encoder])?;
+        let tokenizer = parts::tokenizer(parts, &sources)?;
         let Some(tokenizer) = tokenizer else { return Err(missing_parts(&label, &[], true)) };
-        let (scheduler, scheduler_place) = parts::scheduler(parts, transformer)?;
+        let (scheduler, scheduler_place) = parts::scheduler(parts, &sources[0])?;
+        let find_pads = |path: &std::path::PathBuf| Source::find(path, Component::Transformer);
+        let pads = parts.pad_tokens_from.as_ref().map(find_pads).transpose()?;
 
         let mut origins = Vec::new();
-        let mut config = |source: &Source, component: Component| -> Result<(Value, String)> {
+        let mut config = |component: Component| -> Result<(Value, String)> {
+            let source = &sources[component as usize];
             let container = source.container(component)?;
             let label = container.files().first().map_or_else(|| source.label(), |file| file.label().to_owned());
             let (config, found) = config_of(&label, &container, component)?;
@@ -107,14 +145,15 @@ impl Checkpoint {
             origins.push(Origin { part: component.to_string(), place });
             Ok((config, config_place(&label, found)))
         };
-        let [(transformer, at), (text_encoder, text_at), (vae, vae_at)] = [
-            config(&sources[0], Component::Transformer)?,
-            config(&sources[1], Component::TextEncoder)?,
-            config(&sources[2], Component::Vae)?,
-        ];
+        let [(transformer, at), (text_encoder, text_at), (vae, vae_at)] =
+            [config(Component::Transformer)?, config(Component::TextEncoder)?, config(Component::Vae)?];
         let place = |at: String| move |error: Error| error.in_checkpoint(|_| at);
-        origins.push(Origin { part: "tokenizer".to_owned(), place: tokenizer.0.display(&tokenizer.1) });
-        origins.push(Origin { part: "scheduler".to_owned(), place: scheduler_place });
+        let mut origin = |part: &str, place: String| origins.push(Origin { part: part.to_owned(), place });
+        origin("tokenizer", tokenizer.place());
+        origin("scheduler", scheduler_place);
+        if let Some(pads) = &pads {
+            origin("pad tokens", pads.label());
+        }
         let checkpoint = Self {
             transformer: TransformerConfig::from_json(&transformer).map_err(place(at))?,
             text_encoder: TextEncoderConfig::from_json(&text_encoder).map_err(place(text_at))?,
@@ -123,6 +162,7 @@ impl Checkpoint {
             sources,
             scheduler,
             tokenizer,
+            pads,
             origins,
         };
         checkpoint.check_fit()?;
@@ -180,13 +220,15 @@ impl Checkpoint {
 
     /// The bytes of the `tokenizer.json`.
     pub fn tokenizer_json(&self) -> Result<Bytes> {
-        let (files, file) = &self.tokenizer;
-        files.read(file)
+        match &self.tokenizer {
+            Tokenizer::File(files, file) => files.read(file),
+            Tokenizer::Made(json, _) => Ok(json.clone()),
+        }
     }
 
     /// The `tokenizer_config.json` beside the tokenizer, where there is one.
     pub fn tokenizer_config(&self) -> Result<Option<Value>> {
-        let (files, file) = &self.tokenizer;
+        let Tokenizer::File(files, file) = &self.tokenizer else { return Ok(None) };
         let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let config = format!("{folder}{TOKENIZER_CONFIG}");
         if files.exists(&config) { files.json(&config).map(Some) } else { Ok(None) }
@@ -196,7 +238,7 @@ impl Checkpoint {
     pub fn embedded_files(&self) -> impl Iterator<Item = (&'static str, &Bytes)> {
         let files = match self.source(Component::Transformer) {
             Source::Layout(files) => Some(files),
-            Source::File(_) => None,
+            Source::File(_) | Source::Shards(_) => None,
         };
         files.into_iter().flat_map(Files::in_memory)
     }
@@ -204,10 +246,17 @@ impl Checkpoint {
     /// The weights of one part, mapped and audited: every tensor of its schema is there, in its shape, in a format that
     /// the kernels read, and nothing else is.
     ///
-    /// Errors: [`Error::Audit`] with all names that do not fit, [`Error::UnsupportedFormat`], and those of the container.
+    /// Errors: [`Error::Audit`] with all names that do not fit, [`Error::MissingPads`], [`Error::UnsupportedFormat`], and
+    /// those of the container.
     pub fn weights(&self, component: Component) -> Result<Weights> {
         let container = self.container(component)?;
-        Weights::audited(self.label(), component, &self.specs(component), container)
+        Weights::audited(self.label(), component, &self.specs(component), container, self.pads(component)?)
+    }
+
+    /// The weights that pad tokens are taken from.
+    pub(crate) fn pads(&self, component: Component) -> Result<Option<Container>> {
+        let pads = self.pads.as_ref().filter(|_| component == Component::Transformer);
+        pads.map(|pads| pads.container(Component::Transformer)).transpose()
     }
 
     /// The tensors that a part must have by its config.
@@ -277,22 +326,42 @@ fn missing_weights(files: &Files, component: Component) -> Option<String> {
     (!found).then(|| format!("{single} or its .index.json"))
 }
 
+/// A part of the first lender that has it.
+fn lent(parts: &Parts, component: Component) -> Option<Source> {
+    let lend = |path: &std::path::PathBuf| {
+        let source = Source::find(path, component).ok()?;
+        source.holds(component).is_ok_and(|holds| holds).then_some(source)
+    };
+    parts.lenders.iter().find_map(lend)
+}
+
+/// A directory without anything to open.
+fn no_weights(directory: &Path) -> Error {
+    Error::NotACheckpoint {
+        label: directory.display().to_string(),
+        what: format!("it has no {MODEL_INDEX}, and no safetensors or GGUF files"),
+        hint: "give the directory of a model: the one that holds the folders transformer, text_encoder and vae, or the \
+               files of ComfyUI, MLX or GGUF"
+            .to_owned(),
+    }
+}
+
 /// Finds every part: where it was given, else where the transformer is.
 fn assemble(parts: &Parts, label: &str) -> Result<[Source; 3]> {
     let main = Source::find(&parts.transformer, Component::Transformer)?;
     let (main_is_whole, here) = match &main {
         Source::Layout(_) => (true, Vec::new()),
-        Source::File(path) => (false, held(label, &Container::open(path)?)?),
+        Source::File(_) | Source::Shards(_) => (false, held(label, &main.container(Component::Transformer)?)?),
     };
     let find = |component: Component| -> Result<Option<Source>> {
         match parts.given(component).filter(|_| component != Component::Transformer) {
             None if main_is_whole => Source::find(&parts.transformer, component).map(Some),
-            None => Ok(here.contains(&component).then(|| main.clone())),
+            None if here.contains(&component) => Ok(Some(main.clone())),
+            None if component == Component::Transformer => Ok(None),
+            None => Ok(lent(parts, component)),
             Some(path) => {
                 let source = Source::find(path, component)?;
-                if let Source::File(file) = &source
-                    && !held(&source.label(), &Container::open(file)?)?.contains(&component)
-                {
+                if !source.holds(component)? {
                     let (label, what) = (source.label(), format!("it has no {component}"));
                     let hint = format!("give the file of the {component}");
                     return Err(Error::NotACheckpoint { label, what, hint });

@@ -2,19 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Files, MODEL_INDEX, SCHEDULER_CONFIG, TOKENIZER, check_pipeline, index_file, infer, weights_file};
+use super::{Files, MODEL_INDEX, SCHEDULER_CONFIG, TOKENIZER, check_pipeline, collect, index_file, weights_file};
 use crate::container::Container;
-use crate::dialect::{Naming, Reading};
+use crate::dialect::Naming;
 use crate::inspect::Dialect;
 use crate::schema::Component;
 use crate::{Error, Result};
 
 /// The paths that a checkpoint is put together from.
 ///
-/// A path of weights may be a safetensors file in the names of diffusers or ComfyUI (or the index of its shards), the
-/// directory of that part, or a model directory in the layout of diffusers, from which the part is taken.
+/// A path of weights may be a safetensors or GGUF file (or the index of its shards), the directory of that part, or the
+/// directory of a model, from which the part is taken.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// The model: its transformer, and every other part that is there too and not given below.
@@ -28,6 +29,10 @@ pub struct Parts {
     /// `scheduler_config.json`, its directory, or a model directory. Without it, the one beside the transformer, and
     /// without that a shift of 3.
     pub scheduler: Option<PathBuf>,
+    /// A model whose pad tokens are used where the transformer has none, as in the original application's directories.
+    pub pad_tokens_from: Option<PathBuf>,
+    /// Models that lend a text encoder, a VAE or a tokenizer that is neither given nor there, the first one first.
+    pub lenders: Vec<PathBuf>,
 }
 
 impl Parts {
@@ -39,11 +44,6 @@ impl Parts {
             Component::Vae => self.vae.as_deref(),
         }
     }
-}
-
-/// The place of a config in messages.
-pub(crate) fn config_place(label: &str, found: Option<String>) -> String {
-    found.unwrap_or_else(|| format!("{label}, the config told from shapes"))
 }
 
 /// Where one part of a checkpoint was found.
@@ -62,6 +62,8 @@ pub(super) enum Source {
     Layout(Files),
     /// In a file, or in the shards of an index.
     File(PathBuf),
+    /// In shards that no index lists.
+    Shards(Vec<PathBuf>),
 }
 
 impl Source {
@@ -74,7 +76,7 @@ impl Source {
             return Ok(Source::File(path.to_path_buf()));
         }
         if !path.join(MODEL_INDEX).is_file() {
-            return weights_in(path, component).map(Source::File);
+            return weights_in(path, component);
         }
         let files = Files::directory(path);
         check_pipeline(&files)?;
@@ -86,10 +88,7 @@ impl Source {
 
     /// The weight files of a part, opened.
     pub(super) fn container(&self, component: Component) -> Result<Container> {
-        let files = match self {
-            Source::File(path) => return Container::open(path),
-            Source::Layout(files) => files,
-        };
+        let Source::Layout(files) = self else { return collect::open(self) };
         let index = index_file(component);
         if files.exists(&index) {
             let text = files.read(&index)?;
@@ -98,97 +97,64 @@ impl Source {
         files.open(&weights_file(component)).map(Container::from)
     }
 
+    /// Whether the part is there.
+    pub(super) fn holds(&self, component: Component) -> Result<bool> {
+        match self {
+            Source::Layout(_) => Ok(true),
+            Source::File(_) | Source::Shards(_) => {
+                Ok(held(&self.label(), &self.container(component)?)?.contains(&component))
+            }
+        }
+    }
+
     /// The path in messages.
     pub(super) fn label(&self) -> String {
         match self {
             Source::Layout(files) => files.label().to_owned(),
             Source::File(path) => path.display().to_string(),
+            Source::Shards(paths) => paths[0].parent().unwrap_or(Path::new("")).display().to_string(),
         }
     }
 
     /// The directories where the files that belong to this one may be: its own, and the one around a part's folder.
     fn directories(&self) -> Vec<PathBuf> {
-        match self {
-            Source::Layout(files) => files.root().map(Path::to_path_buf).into_iter().collect(),
-            Source::File(path) => {
-                let own = path.parent().map(Path::to_path_buf);
-                let around = own.as_deref().and_then(Path::parent).map(Path::to_path_buf);
-                own.into_iter().chain(around).collect()
-            }
-        }
+        let first = match self {
+            Source::Layout(files) => return files.root().map(Path::to_path_buf).into_iter().collect(),
+            Source::File(path) => path,
+            Source::Shards(paths) => &paths[0],
+        };
+        let own = first.parent().map(Path::to_path_buf);
+        let around = own.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+        own.into_iter().chain(around).collect()
     }
 }
 
-/// The parts of Z-Image that a container holds. Refuses what is not Z-Image by its name, and quantized weights.
+/// The parts of Z-Image that a container holds. Refuses what is not Z-Image by its name.
 pub(crate) fn held(label: &str, container: &Container) -> Result<Vec<Component>> {
     let (dialect, _) = Dialect::of(container);
-    if !matches!(dialect, Dialect::Diffusers | Dialect::Comfyui) {
+    if !dialect.is_read() {
         return Err(Error::NotACheckpoint {
             label: label.to_owned(),
-            what: format!("this is {dialect}, in one file"),
-            hint: "Z-Image is read from safetensors files in the names of diffusers or ComfyUI, see `zimage inspect`"
-                .to_owned(),
+            what: format!("this is {dialect}"),
+            hint: "see `zimage inspect` for what it holds, and `zimage inspect --help` for what is read".to_owned(),
         });
     }
     let is_held = |component: &Component| Naming::find(*component, container).is_some();
-    let held: Vec<Component> = Component::ALL.into_iter().filter(is_held).collect();
-    for component in &held {
-        if let Some(kind) = Reading::of(*component, container).quantization() {
-            return Err(Error::NotACheckpoint {
-                label: label.to_owned(),
-                what: format!("{kind} weights are not in this build, and its {component} has them"),
-                hint: "give a file with f32, bf16 or f16 weights".to_owned(),
-            });
-        }
-    }
-    Ok(held)
+    Ok(Component::ALL.into_iter().filter(is_held).collect())
 }
 
-/// The config of a part in a container: the one beside it, else what its shapes say. Also the path of its file, if it
-/// is in one.
-pub(crate) fn config_of(label: &str, container: &Container, component: Component) -> Result<(Value, Option<String>)> {
-    let directory = container.files().first().and_then(|file| file.path()).and_then(Path::parent);
-    for candidate in ["config.json", component.config_file()] {
-        let Some(path) = directory.map(|directory| directory.join(candidate)).filter(|path| path.is_file()) else {
-            continue;
-        };
-        let text = std::fs::read(&path).map_err(Error::io("read", &path))?;
-        let file = path.display().to_string();
-        let value = serde_json::from_slice(&text).map_err(|source| Error::Json { file: file.clone(), source })?;
-        if belongs(component, &value) {
-            return Ok((value, Some(file)));
-        }
+/// The weights in the directory of one part, or of a whole model.
+fn weights_in(directory: &Path, component: Component) -> Result<Source> {
+    let mut sources = collect::of_folder(directory)?;
+    if let [_] = &*sources {
+        return Ok(sources.remove(0));
     }
-    let config = infer::config(component, label, &Reading::of(component, container))?;
-    Ok((config, None))
-}
-
-/// Whether a config is one of this part: several files may share a directory, and so a `config.json`.
-fn belongs(component: Component, config: &Value) -> bool {
-    let key = match component {
-        Component::Transformer => "n_refiner_layers",
-        Component::TextEncoder => "num_hidden_layers",
-        Component::Vae => "block_out_channels",
-    };
-    config.get(key).is_some()
-}
-
-/// The weights in the directory of one part: the file that diffusers writes, else the only one there is.
-fn weights_in(directory: &Path, component: Component) -> Result<PathBuf> {
-    let usual = format!("{}.safetensors", component.weights_stem());
-    let usual = [format!("{usual}.index.json"), usual].map(|file| directory.join(file));
-    if let Some(path) = usual.into_iter().find(|path| path.is_file()) {
-        return Ok(path);
-    }
-    let entries = std::fs::read_dir(directory).map_err(Error::io("read", directory))?;
-    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    let mut files: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors")).collect();
-    match (files.pop(), files.len()) {
-        (Some(only), 0) => Ok(only),
-        (first, others) => Err(Error::NotACheckpoint {
+    let parts = collect::parts_in(directory)?;
+    match parts.as_ref().and_then(|parts| parts.given(component)).filter(|path| *path != directory) {
+        Some(path) => Source::find(path, component),
+        None => Err(Error::NotACheckpoint {
             label: directory.display().to_string(),
-            what: format!("it holds {} safetensors files", first.map_or(0, |_| others + 1)),
+            what: format!("no {component} was found in it"),
             hint: format!("give the file of the {component}"),
         }),
     }
@@ -218,9 +184,39 @@ fn companion(given: Option<&Path>, sources: &[&Source], file: &'static str) -> R
     Ok(name.map(|name| (Files::directory(directory), name)))
 }
 
-/// The tokenizer's place, if there is one.
-pub(super) fn tokenizer(parts: &Parts, sources: &[&Source]) -> Result<Option<(Files, String)>> {
-    companion(parts.tokenizer.as_deref(), sources, TOKENIZER)
+/// A tokenizer, and where it was found.
+#[derive(Clone, Debug)]
+pub(super) enum Tokenizer {
+    /// A `tokenizer.json`: a directory and the file's place in it.
+    File(Files, String),
+    /// Made of the metadata of a GGUF file, which is named.
+    Made(Bytes, String),
+}
+
+impl Tokenizer {
+    /// The place in messages.
+    pub(super) fn place(&self) -> String {
+        match self {
+            Tokenizer::File(files, file) => files.display(file),
+            Tokenizer::Made(_, place) => format!("metadata of {place}"),
+        }
+    }
+}
+
+/// The tokenizer: the one that was given, else one beside the weights, in the text encoder's GGUF file, or with a lender.
+pub(super) fn tokenizer(parts: &Parts, sources: &[Source; 3]) -> Result<Option<Tokenizer>> {
+    let [transformer, text_encoder, _] = sources;
+    let file = |(files, file)| Tokenizer::File(files, file);
+    if let Some(found) = companion(parts.tokenizer.as_deref(), &[transformer, text_encoder], TOKENIZER)? {
+        return Ok(Some(file(found)));
+    }
+    if let Some(gguf) = text_encoder.container(Component::TextEncoder)?.gguf()
+        && let Some(json) = gguf_qwen3::tokenizer_json(gguf)?
+    {
+        return Ok(Some(Tokenizer::Made(json.into(), gguf.label().to_owned())));
+    }
+    let lent = parts.lenders.iter().find_map(|path| companion(Some(path), &[], TOKENIZER).ok().flatten());
+    Ok(lent.map(file))
 }
 
 /// The scheduler's config and where it comes from.

@@ -5,45 +5,68 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::container::{Container, TensorInfo, TensorView};
-use crate::dialect::{Entry, Reading};
+use super::WeightView;
+use crate::container::Container;
+use crate::dialect::{Entry, Reading, mlx};
 use crate::schema::{Component, TensorSpec};
-use crate::{Dtype, Error, Result};
+use crate::{Error, Result};
 
 /// The audited weights of one part: every tensor of the schema is there. The files stay mapped until this and every
-/// [`TensorView`] taken from it are dropped.
+/// [`WeightView`] taken from it are dropped.
 #[derive(Clone, Debug)]
 pub struct Weights {
     label: String,
     component: Component,
-    container: Container,
+    /// That of the part, and those that lend it tensors.
+    containers: Vec<Container>,
     /// By canonical name.
     entries: BTreeMap<String, Entry>,
 }
 
 impl Weights {
+    /// `pads` is where the transformer's pad tokens are taken from when its own file has none.
     pub(crate) fn audited(
         label: &str,
         component: Component,
         specs: &[TensorSpec],
         container: Container,
+        pads: Option<Container>,
     ) -> Result<Self> {
-        let reading = Reading::of(component, &container);
+        let mut reading = Reading::of(component, &container);
+        if let Some(pads) = pads.as_ref().filter(|_| component == Component::Transformer) {
+            reading.adopt(&mlx::DROPPED, Reading::of(component, pads), 1);
+        }
+        reading.fit(specs);
         let audit = reading.audit(specs);
+        if audit.missing == mlx::DROPPED && audit.unknown.is_empty() && audit.misshapen.is_empty() {
+            return Err(Error::MissingPads { label: label.to_owned() });
+        }
         if !audit.is_clean() {
             return Err(Error::Audit { label: label.to_owned(), component, audit: Box::new(audit) });
         }
-        let weights = Self { label: label.to_owned(), component, container, entries: reading.into_map() };
+        let entries = reading.entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+        let containers = std::iter::once(container).chain(pads).collect();
+        let weights = Self { label: label.to_owned(), component, containers, entries };
         weights.check_formats()?;
         Ok(weights)
     }
 
+    /// Every tensor can be read; names all kinds that cannot.
     fn check_formats(&self) -> Result<()> {
-        let mut bad = self.iter().filter(|(_, info)| info.dtype.format().is_none());
-        let Some((tensor, info)) = bad.next() else { return Ok(()) };
-        let count = 1 + bad.filter(|(_, other)| other.dtype == info.dtype).count();
-        let (label, component) = (self.label.clone(), self.component);
-        Err(Error::UnsupportedFormat { label, component, dtype: info.dtype, count, tensor: tensor.to_owned() })
+        let unreadable = |entry: &Entry| entry.packed.layout(entry.shape.last().copied().unwrap_or(1)).err();
+        let mut bad = self.entries.values().filter_map(|entry| Some((entry, unreadable(entry)?)));
+        if let Some((entry, reason)) = bad.next() {
+            let count = 1 + bad.count();
+            let (label, component) = (self.label.clone(), self.component);
+            return Err(Error::UnsupportedFormat { label, component, tensor: entry.packed.name.clone(), reason, count });
+        }
+        // Kernels in another order are copied when they are read; their bytes were counted with their shape.
+        let plain = self.entries.values().filter(|entry| !entry.transposed);
+        plain.map(|entry| self.view(entry).map(drop)).collect()
+    }
+
+    fn view(&self, entry: &Entry) -> Result<WeightView> {
+        WeightView::of(entry, &self.containers[entry.container], &self.label)
     }
 
     /// Which part this is.
@@ -52,45 +75,45 @@ impl Weights {
     }
 
     /// A tensor by its canonical name, or [`Error::NoTensor`].
-    pub fn tensor(&self, name: &str) -> Result<TensorView> {
+    pub fn tensor(&self, name: &str) -> Result<WeightView> {
         let missing = || Error::NoTensor { file: format!("{} of {}", self.component, self.label), tensor: name.into() };
-        self.entries.get(name).ok_or_else(missing)?.view(&self.container)
+        self.view(self.entries.get(name).ok_or_else(missing)?)
     }
 
-    /// Canonical names and kinds of all tensors, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
-        self.entries.iter().map(|(name, entry)| (name.as_str(), &entry.info))
+    /// Canonical names and shapes of all tensors, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.entries.iter().map(|(name, entry)| (name.as_str(), &*entry.shape))
     }
 
     /// The weight files, in order: paths, or what stands for them in an embedded checkpoint.
     pub fn files(&self) -> Vec<String> {
-        self.container.files().iter().map(|file| file.label().to_owned()).collect()
+        self.containers.iter().flat_map(Container::files).map(|file| file.label().to_owned()).collect()
     }
 
     /// Bytes of all tensors of this part; its files may hold others.
     pub fn size_bytes(&self) -> u64 {
-        self.iter().map(|(_, info)| info.size_bytes() as u64).sum()
+        self.entries.values().map(|entry| entry.size_bytes() as u64).sum()
     }
 
     /// How the weights are stored.
     pub fn precision(&self) -> Precision {
-        Precision::of(self.iter().map(|(_, info)| info))
+        Precision::of(self.entries.values())
     }
 }
 
-/// How many tensors are stored in which element type, the most bytes first.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// How many tensors are stored in which format, the most bytes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Precision {
-    /// One entry per element type.
+    /// One entry per format.
     pub counts: Vec<PrecisionCount>,
 }
 
-/// The tensors of one element type.
+/// The tensors of one format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PrecisionCount {
-    /// The element type.
-    pub dtype: Dtype,
+    /// The format: "bf16", "q4_k", "affine 8-bit, group 64".
+    pub format: String,
     /// Number of tensors.
     pub tensors: usize,
     /// Their elements.
@@ -100,19 +123,35 @@ pub struct PrecisionCount {
 }
 
 impl Precision {
-    /// Counts tensors by element type.
-    pub fn of<'a>(infos: impl Iterator<Item = &'a TensorInfo>) -> Self {
-        let mut counts: BTreeMap<Dtype, PrecisionCount> = BTreeMap::new();
-        for info in infos {
-            let none = PrecisionCount { dtype: info.dtype, tensors: 0, parameters: 0, size_bytes: 0 };
-            let count = counts.entry(info.dtype).or_insert(none);
+    /// Counts tensors by format.
+    pub(crate) fn of<'a>(entries: impl Iterator<Item = &'a Entry>) -> Self {
+        let mut counts: BTreeMap<String, PrecisionCount> = BTreeMap::new();
+        for entry in entries {
+            let format = entry.format();
+            let none = PrecisionCount { format: format.clone(), tensors: 0, parameters: 0, size_bytes: 0 };
+            let count = counts.entry(format).or_insert(none);
             count.tensors += 1;
-            count.parameters += info.elements() as u64;
-            count.size_bytes += info.size_bytes() as u64;
+            count.parameters += entry.elements() as u64;
+            count.size_bytes += entry.size_bytes() as u64;
         }
         let mut counts: Vec<PrecisionCount> = counts.into_values().collect();
         counts.sort_by_key(|count| std::cmp::Reverse(count.size_bytes));
         Self { counts }
+    }
+
+    /// Number of tensors.
+    pub fn tensors(&self) -> usize {
+        self.counts.iter().map(|count| count.tensors).sum()
+    }
+
+    /// Number of elements of all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.counts.iter().map(|count| count.parameters).sum()
+    }
+
+    /// Bytes of all tensors.
+    pub fn size_bytes(&self) -> u64 {
+        self.counts.iter().map(|count| count.size_bytes).sum()
     }
 }
 
@@ -120,11 +159,11 @@ impl fmt::Display for Precision {
     /// "bf16", or "bf16 (241 tensors), f32 (280 tensors)".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [only] = &*self.counts {
-            return f.write_str(&only.dtype.name().to_ascii_lowercase());
+            return f.write_str(&only.format);
         }
         for (at, count) in self.counts.iter().enumerate() {
             let comma = if at == 0 { "" } else { ", " };
-            write!(f, "{comma}{} ({} tensors)", count.dtype.name().to_ascii_lowercase(), count.tensors)?;
+            write!(f, "{comma}{} ({} tensors)", count.format, count.tensors)?;
         }
         Ok(())
     }
