@@ -3,6 +3,7 @@
 mod checkpoint;
 mod config;
 mod gguf;
+mod gguf_writing;
 mod hostile;
 mod inspecting;
 mod parts;
