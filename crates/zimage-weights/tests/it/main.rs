@@ -6,6 +6,7 @@ mod gguf;
 mod gguf_writing;
 mod hostile;
 mod inspecting;
+mod llama_cpp;
 mod parts;
 mod schema;
 mod sharding;
