@@ -1,13 +1,17 @@
-"""A GGUF file as the `gguf` package of llama.cpp writes it, and what is in it."""
+"""GGUF files as the `gguf` package of llama.cpp writes them, and what is in them."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter, SpecialVocab, TokenType
 from gguf.quants import quantize
+from transformers import AutoTokenizer
 
 from golden import normal, write_json
 
@@ -51,7 +55,57 @@ def build(out: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     write_json(folder / "sample.json", {"gguf": version("gguf"), "tensors": described}, SEED)
+    write_qwen3(folder / "qwen3.gguf", out / "models" / "tiny-a")
 
 
 def stored(values: np.ndarray, kind: str) -> np.ndarray:
     return quantize(values, GGMLQuantizationType[kind])
+
+
+def write_qwen3(path: Path, model: Path) -> None:
+    """The keys of a text encoder, without its weights, as `convert_hf_to_gguf.py` of llama.cpp writes them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = Path(scratch)
+        shutil.copytree(model / "tokenizer", directory, dirs_exist_ok=True)
+        shutil.copy(model / "text_encoder" / "config.json", directory)
+        config = json.loads((directory / "config.json").read_text())
+        writer = GGUFWriter(path, arch="qwen3")
+        writer.add_block_count(config["num_hidden_layers"])
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_embedding_length(config["hidden_size"])
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count(config["num_attention_heads"])
+        writer.add_head_count_kv(config["num_key_value_heads"])
+        writer.add_rope_freq_base(config["rope_theta"])
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_key_length(config["head_dim"])
+        writer.add_value_length(config["head_dim"])
+        tokens, types = vocabulary(AutoTokenizer.from_pretrained(directory), config["vocab_size"])
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("qwen2")
+        writer.add_token_list(tokens)
+        writer.add_token_types(types)
+        SpecialVocab(directory, load_merges=True).add_to_gguf(writer, quiet=True)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+
+
+def vocabulary(tokenizer, size: int) -> tuple[list[str], list[int]]:
+    """`get_vocab_base` of that script."""
+    reverse = {number: token for token, number in tokenizer.vocab.items()}
+    added = tokenizer.get_added_vocab()
+    tokens, types = [], []
+    for number in range(size):
+        token = reverse.get(number)
+        if token is None:
+            token, kind = f"[PAD{number}]", TokenType.UNUSED
+        elif token not in added:
+            kind = TokenType.NORMAL
+        elif tokenizer.added_tokens_decoder[number].special or token.startswith("<|") and token.endswith("|>"):
+            kind = TokenType.CONTROL
+        else:
+            kind = TokenType.USER_DEFINED
+        tokens.append(token)
+        types.append(kind)
+    return tokens, types

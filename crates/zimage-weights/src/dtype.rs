@@ -121,50 +121,57 @@ dtypes! {
     Nvfp4 = "NVFP4", 64, 36;
 }
 
+/// The numbers of element types in GGUF files (`ggml_type`); some numbers were given up by ggml.
+const GGML: &[(u32, Dtype)] = &[
+    (0, Dtype::F32),
+    (1, Dtype::F16),
+    (2, Dtype::Q4_0),
+    (3, Dtype::Q4_1),
+    (6, Dtype::Q5_0),
+    (7, Dtype::Q5_1),
+    (8, Dtype::Q8_0),
+    (9, Dtype::Q8_1),
+    (10, Dtype::Q2K),
+    (11, Dtype::Q3K),
+    (12, Dtype::Q4K),
+    (13, Dtype::Q5K),
+    (14, Dtype::Q6K),
+    (15, Dtype::Q8K),
+    (16, Dtype::Iq2Xxs),
+    (17, Dtype::Iq2Xs),
+    (18, Dtype::Iq3Xxs),
+    (19, Dtype::Iq1S),
+    (20, Dtype::Iq4Nl),
+    (21, Dtype::Iq3S),
+    (22, Dtype::Iq2S),
+    (23, Dtype::Iq4Xs),
+    (24, Dtype::I8),
+    (25, Dtype::I16),
+    (26, Dtype::I32),
+    (27, Dtype::I64),
+    (28, Dtype::F64),
+    (29, Dtype::Iq1M),
+    (30, Dtype::BF16),
+    (34, Dtype::Tq1_0),
+    (35, Dtype::Tq2_0),
+    (39, Dtype::Mxfp4),
+    (40, Dtype::Nvfp4),
+];
+
 impl Dtype {
     /// The element type that a safetensors header calls `name`.
     pub fn from_name(name: &str) -> Option<Dtype> {
         Dtype::ALL.iter().copied().find(|dtype| dtype.name() == name && dtype.in_safetensors())
     }
 
-    /// The element type that a GGUF file calls by this number (`ggml_type`); some numbers were given up by ggml.
+    /// The element type that a GGUF file calls by this number.
     pub fn from_ggml(number: u32) -> Option<Dtype> {
-        Some(match number {
-            0 => Dtype::F32,
-            1 => Dtype::F16,
-            2 => Dtype::Q4_0,
-            3 => Dtype::Q4_1,
-            6 => Dtype::Q5_0,
-            7 => Dtype::Q5_1,
-            8 => Dtype::Q8_0,
-            9 => Dtype::Q8_1,
-            10 => Dtype::Q2K,
-            11 => Dtype::Q3K,
-            12 => Dtype::Q4K,
-            13 => Dtype::Q5K,
-            14 => Dtype::Q6K,
-            15 => Dtype::Q8K,
-            16 => Dtype::Iq2Xxs,
-            17 => Dtype::Iq2Xs,
-            18 => Dtype::Iq3Xxs,
-            19 => Dtype::Iq1S,
-            20 => Dtype::Iq4Nl,
-            21 => Dtype::Iq3S,
-            22 => Dtype::Iq2S,
-            23 => Dtype::Iq4Xs,
-            24 => Dtype::I8,
-            25 => Dtype::I16,
-            26 => Dtype::I32,
-            27 => Dtype::I64,
-            28 => Dtype::F64,
-            29 => Dtype::Iq1M,
-            30 => Dtype::BF16,
-            34 => Dtype::Tq1_0,
-            35 => Dtype::Tq2_0,
-            39 => Dtype::Mxfp4,
-            40 => Dtype::Nvfp4,
-            _ => return None,
-        })
+        GGML.iter().find(|(known, _)| *known == number).map(|(_, dtype)| *dtype)
+    }
+
+    /// The number of the element type in GGUF files, if they have it.
+    pub fn to_ggml(self) -> Option<u32> {
+        GGML.iter().find(|(_, dtype)| *dtype == self).map(|(number, _)| *number)
     }
 
     /// Whether safetensors files have this element type; the others are those of ggml that come in blocks.

@@ -195,12 +195,12 @@ pub enum Error {
         /// The name asked for.
         tensor: String,
     },
-    /// A tensor to be written is not what was announced.
+    /// A tensor to be written, or a key, is not what was announced or is nothing that the format has.
     #[error("cannot write {tensor} to {file}: {problem}")]
     WriteTensor {
         /// The file being written.
         file: String,
-        /// The tensor.
+        /// The tensor or the key.
         tensor: String,
         /// What does not fit.
         problem: String,

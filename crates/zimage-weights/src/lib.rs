@@ -6,6 +6,7 @@
 //! From the bottom up: [`container`] turns bytes into named tensors and knows no model; [`schema`] is the single source
 //! of truth for names and shapes; [`dialect`] translates other names to those; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
 //! audited weights; [`inspect`] says what an unknown file is;
+//! [`llama_cpp`] reads and writes what llama.cpp keeps of a text encoder beside its tensors;
 //! [`random`] writes checkpoints of any shape for tests.
 
 pub mod container;
@@ -14,6 +15,7 @@ pub mod schema;
 
 pub mod audit;
 pub mod dialect;
+pub mod llama_cpp;
 pub mod open;
 mod packing;
 

@@ -3,6 +3,7 @@
 mod file;
 mod gguf;
 mod mmap;
+mod output;
 mod problem;
 mod safetensors;
 mod sharded;
@@ -16,14 +17,15 @@ use bytes::Bytes;
 use crate::Dtype;
 
 pub use file::File;
-pub use gguf::{Array, Gguf, GgufProblem, Value, ValueType};
+pub use gguf::{Array, Gguf, GgufProblem, Value, ValueType, write_gguf};
 pub use mmap::map_file;
+pub use output::TensorSource;
 pub use problem::Problem;
 pub use safetensors::SafeTensors;
 pub use sharded::Container;
 pub(crate) use sharded::Shards;
 pub use sniff::{Kind, sniff};
-pub use write::{TensorSource, write_safetensors};
+pub use write::write_safetensors;
 
 /// The `__metadata__` of a safetensors file.
 pub type Metadata = BTreeMap<String, String>;

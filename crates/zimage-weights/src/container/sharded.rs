@@ -61,7 +61,7 @@ impl From<Gguf> for Container {
 
 impl From<File> for Container {
     fn from(file: File) -> Self {
-        Self::from_shards(&file.label().to_owned(), vec![file])
+        Self::from_shards(file.label().to_owned(), vec![file])
     }
 }
 
@@ -91,7 +91,7 @@ impl Container {
             }
         }
         let directory = paths.first().and_then(|path| path.parent()).unwrap_or(Path::new(""));
-        Ok(Self::from_shards(&directory.display().to_string(), shards))
+        Ok(Self::from_shards(directory.display().to_string(), shards))
     }
 
     /// Opens the shards that an index names, and compares what they hold with what it says.
@@ -116,17 +116,17 @@ impl Container {
         if !problems.is_empty() {
             return fail(problems);
         }
-        Ok(Self::from_shards(label, opened.into_iter().map(|(_, file)| file).collect()))
+        Ok(Self::from_shards(label.to_owned(), opened.into_iter().map(|(_, file)| file).collect()))
     }
 
-    fn from_shards(label: &str, shards: Vec<File>) -> Self {
+    fn from_shards(label: String, shards: Vec<File>) -> Self {
         let mut homes = BTreeMap::new();
         let mut metadata = Metadata::new();
         for (at, shard) in shards.iter().enumerate() {
             homes.extend(shard.iter().map(|(name, _)| (name.to_owned(), at)));
             metadata.extend(texts(shard));
         }
-        Self { label: label.to_owned(), shards, homes, metadata }
+        Self { label, shards, homes, metadata }
     }
 
     /// The file or index, for messages.

@@ -33,6 +33,7 @@ fn numbers_of_ggml_name_each_type_once_and_those_given_up_none() {
     let known: Vec<Dtype> = (0..100).filter_map(Dtype::from_ggml).collect();
     assert!((1..known.len()).all(|at| !known[..at].contains(&known[at])));
     assert!(Dtype::ALL.iter().filter(|dtype| dtype.block_len() > 1).all(|dtype| known.contains(dtype)));
+    assert!((0..100).all(|number| Dtype::from_ggml(number).is_none_or(|dtype| dtype.to_ggml() == Some(number))));
     for number in [4, 5, 31, 36, 1000, u32::MAX] {
         assert_eq!(Dtype::from_ggml(number), None);
     }

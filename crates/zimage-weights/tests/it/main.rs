@@ -3,8 +3,10 @@
 mod checkpoint;
 mod config;
 mod gguf;
+mod gguf_writing;
 mod hostile;
 mod inspecting;
+mod llama_cpp;
 mod parts;
 mod schema;
 mod sharding;

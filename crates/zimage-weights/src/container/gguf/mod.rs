@@ -9,6 +9,7 @@ mod original_shape;
 mod problem;
 mod read;
 mod value;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,10 @@ use crate::{Dtype, Error, Result};
 pub use problem::GgufProblem;
 use read::Reader;
 pub use value::{Array, Value, ValueType};
+pub use write::write_gguf;
+
+/// The key of what tensors are aligned to.
+const ALIGNMENT: &str = "general.alignment";
 
 /// What tensors are aligned to where the metadata does not say.
 const DEFAULT_ALIGNMENT: u64 = 32;
@@ -146,7 +151,7 @@ fn parse(label: &str, bytes: &Bytes) -> Result<Gguf, GgufProblem> {
     let tensors = reader.count(LEAST_TENSOR_BYTES, "tensors")?;
     let keys = reader.count(LEAST_KEY_BYTES, "keys")?;
     let metadata = read_metadata(&mut reader, keys)?;
-    let alignment = alignment(&metadata)?;
+    let alignment = alignment(metadata.get(ALIGNMENT))?;
     let listed = read_tensors(&mut reader, tensors, alignment)?;
     let begin = (reader.at() as u64).checked_next_multiple_of(alignment).and_then(|begin| usize::try_from(begin).ok());
     // Without tensors there is nothing to align, and the file may end with the list.
@@ -172,8 +177,9 @@ fn read_metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<Strin
     Ok(metadata)
 }
 
-fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64, GgufProblem> {
-    match metadata.get("general.alignment") {
+/// What tensors are aligned to, by the value of the key for it.
+fn alignment(value: Option<&Value>) -> Result<u64, GgufProblem> {
+    match value {
         None => Ok(DEFAULT_ALIGNMENT),
         Some(Value::U32(value)) if value.is_power_of_two() => Ok(u64::from(*value)),
         Some(other) => Err(GgufProblem::Alignment { found: other.to_string() }),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::GgufProblem;
 
 /// Longest key and longest name of a tensor. The format limits keys to it; no real name comes near.
-const MAX_NAME_BYTES: u64 = 65535;
+pub(super) const MAX_NAME_BYTES: u64 = 65535;
 
 /// Longest part before the tensors' bytes, as for safetensors files. A vocabulary of a quarter of a million words with
 /// its merges takes a tenth of it; what is read is copied, so this bounds the memory too.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::GgufProblem;
 use super::read::Reader;
+use super::{GgufProblem, write};
 
 /// Longest array that is written out in full where people read it.
 const MAX_SHOWN: usize = 16;
@@ -28,6 +28,11 @@ macro_rules! values {
                 }
             }
 
+            /// The number in the file.
+            fn number(self) -> u32 {
+                match self { $(ValueType::$variant => $number),* }
+            }
+
             /// The name in messages: `u32`, `string`.
             pub fn name(self) -> &'static str {
                 match self { $(ValueType::$variant => $name),* }
@@ -36,6 +41,13 @@ macro_rules! values {
             /// The least number of bytes that a value takes.
             fn least(self) -> u64 {
                 match self { $(ValueType::$variant => $least),* }
+            }
+        }
+
+        impl Value {
+            /// Its type.
+            pub fn kind(&self) -> ValueType {
+                match self { $(Value::$variant(_) => ValueType::$variant),* }
             }
         }
     };
@@ -79,6 +91,26 @@ impl Value {
             Array::read(reader, key, &what).map(Value::Array)
         } else {
             kind.read(reader, &what)
+        }
+    }
+
+    /// Writes the type of the value, then the value.
+    pub(super) fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.kind().number().to_le_bytes());
+        match self {
+            Value::U8(value) => bytes.push(*value),
+            Value::I8(value) => bytes.extend(value.to_le_bytes()),
+            Value::U16(value) => bytes.extend(value.to_le_bytes()),
+            Value::I16(value) => bytes.extend(value.to_le_bytes()),
+            Value::U32(value) => bytes.extend(value.to_le_bytes()),
+            Value::I32(value) => bytes.extend(value.to_le_bytes()),
+            Value::F32(value) => bytes.extend(value.to_le_bytes()),
+            Value::Bool(value) => bytes.push(u8::from(*value)),
+            Value::String(value) => write::text(bytes, value),
+            Value::Array(value) => value.write(bytes),
+            Value::U64(value) => bytes.extend(value.to_le_bytes()),
+            Value::I64(value) => bytes.extend(value.to_le_bytes()),
+            Value::F64(value) => bytes.extend(value.to_le_bytes()),
         }
     }
 
@@ -158,6 +190,28 @@ impl Array {
         let mut copy = Reader::new(&data);
         (0..len).try_for_each(|_| kind.read(&mut copy, what).map(drop))?;
         Ok(Array { kind, len, data })
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend(self.kind.number().to_le_bytes());
+        bytes.extend((self.len as u64).to_le_bytes());
+        bytes.extend(&*self.data);
+    }
+
+    /// An array of texts.
+    pub fn of_texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut len, mut data) = (0, Vec::new());
+        for text in texts {
+            len += 1;
+            write::text(&mut data, text);
+        }
+        Self { kind: ValueType::String, len, data: data.into() }
+    }
+
+    /// An array of whole numbers of 32 bits.
+    pub fn of_i32(values: &[i32]) -> Self {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { kind: ValueType::I32, len: values.len(), data: data.into() }
     }
 
     /// Type of the values.

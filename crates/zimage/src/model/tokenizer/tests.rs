@@ -1,7 +1,9 @@
 use super::{MAX_PROMPT_CHARS, MAX_TOKENS, Tokenizer};
 use crate::Error;
-use crate::goldens::{checkpoint, json};
+use crate::goldens::{checkpoint, json, path};
 use serde_json::Value;
+use zimage_weights::container::{Gguf, write_gguf};
+use zimage_weights::llama_cpp::{tokenizer_json, tokenizer_keys};
 
 fn small() -> Tokenizer {
     let json = checkpoint("tiny-a").tokenizer_json().expect("the tiny models have a tokenizer");
@@ -43,6 +45,22 @@ fn ids_of_the_real_tokenizer_agree_with_transformers() {
     };
     let bytes = std::fs::read(&path).expect("the tokenizer can be read");
     check(&Tokenizer::from_json(&bytes, "Qwen3", 151_936).expect("it is usable"), &json("tokenizer/qwen.json"));
+
+    // The same by way of a GGUF file.
+    let keys = tokenizer_keys("Qwen3", &bytes, 151_936, None).expect("a tokenizer of Qwen");
+    let file = std::env::temp_dir().join(format!("zimage-tokenizer-{}.gguf", std::process::id()));
+    write_gguf(&file, &keys, Vec::new()).expect("the file is written");
+    let json_again = Gguf::open(&file).and_then(|gguf| tokenizer_json(&gguf));
+    std::fs::remove_file(&file).expect("the file is there");
+    let again = Tokenizer::from_json(&json_again.expect("a tokenizer"), "Qwen3", 151_936).expect("it is usable");
+    check(&again, &json("tokenizer/qwen.json"));
+}
+
+#[test]
+fn ids_of_a_gguf_file_agree_with_transformers() {
+    let gguf = Gguf::open(&path("container/qwen3.gguf")).expect("a golden");
+    let json_text = tokenizer_json(&gguf).expect("a tokenizer");
+    check(&Tokenizer::from_json(&json_text, "qwen3.gguf", 448).expect("it is usable"), &json("tokenizer/small.json"));
 }
 
 #[test]
