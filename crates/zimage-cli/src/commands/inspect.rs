@@ -82,7 +82,7 @@ fn print_part(part: &Part) -> Result<(), Failure> {
         .precision
         .counts
         .iter()
-        .map(|count| format!("{} ({} tensors, {})", count.dtype, count.tensors, size(count.size_bytes)))
+        .map(|count| format!("{} ({} tensors, {})", count.format, count.tensors, size(count.size_bytes)))
         .collect();
     print_line(&format!(
         "\n{name}: {} tensors, {:.3} M parameters, {}",

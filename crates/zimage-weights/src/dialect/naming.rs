@@ -4,7 +4,7 @@ use super::{Rows, Rule, VaeSizes, comfyui, llama, mflux, mlx, origins};
 use crate::container::Container;
 use crate::packing::{self, Kind, Packed};
 use crate::schema::{Component, TensorSpec};
-use crate::{Audit, Dtype};
+use crate::Audit;
 
 /// What programs put before the names of a transformer. It is stripped once, at the start of a name.
 const TRANSFORMER_PREFIXES: [&str; 5] = ["", "model.diffusion_model.", "diffusion_model.", "transformer.", "model."];
@@ -241,8 +241,6 @@ fn without_ones(shape: &[usize]) -> &[usize] {
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     pub(crate) entries: Vec<Entry>,
-    /// Whose names they are, in words.
-    pub(crate) names: &'static str,
 }
 
 impl Reading {
@@ -262,7 +260,12 @@ impl Reading {
                 own.read(&packed, &mut entries);
             }
         }
-        Self { entries, names: own.describe() }
+        Self { entries }
+    }
+
+    /// Whether a container holds a part at all.
+    pub(crate) fn is_of(component: Component, container: &Container) -> bool {
+        Naming::find(component, container).is_some()
     }
 
     /// Takes the tensors of these names from another reading, whose container is number `container` of the part.
@@ -285,10 +288,5 @@ impl Reading {
     /// Compares the part with a schema.
     pub(crate) fn audit(&self, specs: &[TensorSpec]) -> Audit {
         Audit::compare(specs, self.entries.iter().map(|entry| (&*entry.name, &*entry.shape)))
-    }
-
-    /// Element types that are no part of any packing that is read.
-    pub(crate) fn element_types(&self) -> impl Iterator<Item = Dtype> {
-        self.entries.iter().map(|entry| entry.packed.dtype)
     }
 }

@@ -30,8 +30,8 @@ pub enum Dialect {
     Controlnet,
     /// A LoRA, LoKr or LoHa adapter.
     Lora,
-    /// A GGUF file.
-    Gguf,
+    /// The text encoder as llama.cpp names it.
+    LlamaCpp,
     /// A pickle of PyTorch.
     Pickle,
     /// FLUX.
@@ -61,7 +61,7 @@ impl Dialect {
             Dialect::PixelSpace => "a pixel-space relative of Z-Image",
             Dialect::Controlnet => "a Z-Image ControlNet",
             Dialect::Lora => "a LoRA adapter",
-            Dialect::Gguf => "a GGUF file",
+            Dialect::LlamaCpp => "a Qwen3 text encoder in the naming of llama.cpp",
             Dialect::Pickle => "a PyTorch pickle, which can run code and is never opened",
             Dialect::Flux => "a FLUX checkpoint, not Z-Image",
             Dialect::HunyuanVideo => "a HunyuanVideo checkpoint, not Z-Image",
@@ -70,6 +70,14 @@ impl Dialect {
             Dialect::Sd1 => "a Stable Diffusion 1 checkpoint, not Z-Image",
             Dialect::Unknown => "an unknown kind of file",
         }
+    }
+
+    /// Whether it is one of the namings of Z-Image that are read.
+    pub(crate) fn is_read(self) -> bool {
+        matches!(
+            self,
+            Dialect::Diffusers | Dialect::Comfyui | Dialect::Mlx | Dialect::Mflux | Dialect::LlamaCpp
+        )
     }
 
     /// The dialect of a diffusers directory by the class that its model index names.
@@ -118,9 +126,9 @@ fn by_wrapping(names: &Names<'_>, container: &Container) -> Found {
         Some((Dialect::Controlnet, None))
     } else if says("model_class", "Nunchaku") || says("quantization_config", "svdquant") {
         Some((Dialect::Nunchaku, part))
-    } else if metadata.contains_key("mflux_version") {
+    } else if names.is_z_image() && metadata.contains_key("mflux_version") {
         Some((Dialect::Mflux, part))
-    } else if names.ends(".scales") && names.ends(".biases") || names.has("t_embedder.mlp.layers.0.weight") {
+    } else if names.is_z_image() && (names.ends(".scales") || names.is_of_mlx()) {
         Some((Dialect::Mlx, part))
     } else {
         None
@@ -146,6 +154,9 @@ fn by_transformer(names: &Names<'_>) -> Found {
     }
     if names.has("time_caption_embed.caption_embedder.0.weight") {
         return Some((Dialect::Lumina2, None));
+    }
+    if names.has("token_embd.weight") && names.has("blk.0.attn_q_norm.weight") {
+        return Some((Dialect::LlamaCpp, Some(Component::TextEncoder)));
     }
     let qwen3 = names.has("embed_tokens.weight") && names.has("layers.0.self_attn.q_norm.weight");
     qwen3.then_some((Dialect::Diffusers, Some(Component::TextEncoder)))
@@ -199,6 +210,21 @@ impl<'a> Names<'a> {
         self.any(|name| name.ends_with(end))
     }
 
+    /// Whether a part of Z-Image is there, as MLX programs name them.
+    fn is_z_image(&self) -> bool {
+        let transformer = self.any(|name| name.contains("cap_embedder.") || name.contains("noise_refiner."));
+        transformer || self.is_vae() || self.any(|name| name.ends_with("embed_tokens.weight"))
+    }
+
+    fn is_vae(&self) -> bool {
+        self.any(|name| name.contains("decoder.conv_in.")) && !self.is_other_vae()
+    }
+
+    /// Names that only the original application has.
+    fn is_of_mlx(&self) -> bool {
+        self.has("t_embedder.mlp.layers.0.weight") || self.has("decoder.mid_block.layers.0.conv1.weight")
+    }
+
     /// The autoencoder of Stable Diffusion has the same names; its first convolution takes 4 channels and not 16.
     fn is_other_vae(&self) -> bool {
         self.shape("decoder.conv_in.weight").is_some_and(|shape| shape.get(1) == Some(&4))
@@ -208,7 +234,7 @@ impl<'a> Names<'a> {
     fn component(&self) -> Option<Component> {
         let transformer = self.has("cap_embedder.1.weight") || self.has("cap_embedder.layers.1.weight");
         let vae = self.any(|name| name.contains("decoder.conv_in."));
-        let text = self.any(|name| name.ends_with("embed_tokens.weight"));
+        let text = self.any(|name| name.ends_with("embed_tokens.weight") || name == "token_embd.weight");
         match (transformer, text, vae) {
             (true, false, false) => Some(Component::Transformer),
             (false, true, false) => Some(Component::TextEncoder),

@@ -57,8 +57,13 @@ pub fn doctor(path: &Path) -> Result<Diagnosis> {
 
 fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis {
     let container = checkpoint.container(component);
-    let audit =
-        container.as_ref().ok().map(|container| Reading::of(component, container).audit(&checkpoint.specs(component)));
+    let specs = checkpoint.specs(component);
+    let compare = |container| {
+        let mut reading = Reading::of(component, container);
+        reading.fit(&specs);
+        reading.audit(&specs)
+    };
+    let audit = container.as_ref().ok().map(compare);
     let clean = audit.as_ref().is_some_and(Audit::is_clean);
     let problem = match container {
         Err(error) => Some(error.to_string()),
@@ -87,8 +92,10 @@ pub(super) fn of_part(part: &Part) -> Vec<PartDiagnosis> {
         let (config, found) = open::config_of(&label, container, component)?;
         let place = open::config_place(&label, found);
         let specs = schema::tensors(component, &config).map_err(|error| error.in_checkpoint(|_| place))?;
-        let audit = Reading::of(component, container).audit(&specs);
-        let weights = Weights::audited(&label, component, &specs, container.clone());
+        let mut reading = Reading::of(component, container);
+        reading.fit(&specs);
+        let audit = reading.audit(&specs);
+        let weights = Weights::audited(&label, component, &specs, container.clone(), None);
         let problem = weights.err().filter(|_| audit.is_clean()).map(|error| error.to_string());
         Ok((audit, problem))
     };

@@ -8,9 +8,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::container::{Container, Gguf, Kind, Metadata, sniff};
+use crate::container::{Container, Kind, Metadata, sniff};
+use crate::dialect::Reading;
 use crate::open::{self, Checkpoint, Precision};
-use crate::schema::Component;
+use crate::schema::{self, Component};
 use crate::{Error, Result};
 
 pub use dialect::Dialect;
@@ -79,45 +80,72 @@ pub fn inspect(path: &Path) -> Result<Report> {
     if path.join(open::MODEL_INDEX).is_file() {
         return inspect_diffusers(path);
     }
-    match weights_of(path)? {
-        Some(weights) => {
-            let mut report = inspect_container(path, &weights)?;
-            report.path = path.display().to_string();
-            Ok(report)
-        }
-        None => Err(Error::NotACheckpoint {
-            label: path.display().to_string(),
-            what: "the directory has neither a model_index.json nor safetensors files".to_owned(),
-            hint: "give a checkpoint directory or one of its files".to_owned(),
-        }),
-    }
+    let none = || Error::NotACheckpoint {
+        label: path.display().to_string(),
+        what: "the directory has neither a model_index.json nor safetensors or GGUF files".to_owned(),
+        hint: "give a checkpoint directory or one of its files".to_owned(),
+    };
+    inspect_collection(path)?.ok_or_else(none)
 }
 
 /// A file by its first bytes, then by the names of its tensors.
 fn inspect_file(path: &Path) -> Result<Report> {
     let bytes = crate::container::map_file(path)?;
-    let (container, dialect, part) = match sniff(&bytes) {
-        Kind::Zip | Kind::Pickle => ("pickle", Dialect::Pickle, Part::empty(None)),
-        Kind::Gguf => ("gguf", Dialect::Gguf, Part::of_gguf(path)),
-        Kind::Safetensors | Kind::GitLfsPointer | Kind::Html | Kind::Json | Kind::Unknown => {
-            return inspect_container(path, path);
-        }
-    };
-    let part = Part { files: vec![file_report(path)?], ..part };
-    Ok(Report { path: path.display().to_string(), container, dialect, supported: false, parts: vec![part] })
+    if !matches!(sniff(&bytes), Kind::Zip | Kind::Pickle) {
+        return inspect_container(path);
+    }
+    let part = Part { files: vec![file_report(path)?], ..Part::empty(None) };
+    let (path, dialect) = (path.display().to_string(), Dialect::Pickle);
+    Ok(Report { path, container: "pickle", dialect, supported: false, parts: vec![part] })
 }
 
-/// A safetensors file or an index.
-fn inspect_container(path: &Path, weights: &Path) -> Result<Report> {
-    let container = Container::open(weights)?;
+/// A safetensors or GGUF file, or an index.
+fn inspect_container(path: &Path) -> Result<Report> {
+    match Container::open(path) {
+        // What is broken is a GGUF file all the same, and the report says what is wrong with it.
+        Err(error @ (Error::Gguf { .. } | Error::SplitGguf { .. })) => broken_gguf(path, &error),
+        opened => report_of(path, opened?),
+    }
+}
+
+/// The report of a file, or of the shards of one part.
+fn report_of(path: &Path, container: Container) -> Result<Report> {
     let (dialect, component) = Dialect::of(&container);
-    let config = weights.with_file_name("config.json");
-    let config = if config.is_file() { Some(read_json(&config)?) } else { None };
-    let kind = if container.files().len() > 1 { "sharded safetensors" } else { "safetensors" };
-    let part = Part::of(component, container, config)?;
+    let kind = match (container.gguf(), container.files().len()) {
+        (Some(_), _) => "gguf",
+        (None, 0 | 1) => "safetensors",
+        (None, _) => "sharded safetensors",
+    };
+    let part = Part::of(component, container, None)?;
     let verdicts = doctor::of_part(&part);
     let supported = !verdicts.is_empty() && verdicts.iter().all(PartDiagnosis::fits);
     Ok(Report { path: path.display().to_string(), container: kind, dialect, supported, parts: vec![part] })
+}
+
+fn broken_gguf(path: &Path, error: &Error) -> Result<Report> {
+    let part = Part { files: vec![file_report(path)?], problem: Some(error.to_string()), ..Part::empty(None) };
+    let (path, dialect) = (path.display().to_string(), Dialect::Unknown);
+    Ok(Report { path, container: "gguf", dialect, supported: false, parts: vec![part] })
+}
+
+/// A directory of files that are parts of one model.
+fn inspect_collection(path: &Path) -> Result<Option<Report>> {
+    let Some(mut sources) = open::containers_in(path)? else { return Ok(None) };
+    if sources.len() == 1 {
+        return report_of(path, sources.remove(0)).map(Some);
+    }
+    let mut parts = Vec::new();
+    let mut dialects = Vec::new();
+    for container in sources {
+        let (dialect, component) = Dialect::of(&container);
+        dialects.push((component, dialect));
+        parts.push(Part::of(component, container, None)?);
+    }
+    // The transformer's names are those that people know a model by.
+    dialects.sort_by_key(|(component, _)| component.map_or(0, |component| 1 + component as usize));
+    let dialect = dialects.first().map_or(Dialect::Unknown, |(_, dialect)| *dialect);
+    let (label, supported) = (path.display().to_string(), Checkpoint::open(path).is_ok());
+    Ok(Some(Report { path: label, container: "directory", dialect, supported, parts }))
 }
 
 /// A directory with a `model_index.json`: every part is looked at, and one that cannot be read does not hide the others.
@@ -158,41 +186,49 @@ impl Part {
         }
     }
 
-    /// The tensors and the metadata of a GGUF file, or what is wrong with it.
-    fn of_gguf(path: &Path) -> Self {
-        let gguf = match Gguf::open(path) {
-            Ok(gguf) => gguf,
-            Err(error) => return Self { problem: Some(error.to_string()), ..Self::empty(None) },
-        };
-        Self {
-            architecture: gguf.architecture().map(str::to_owned),
-            metadata: gguf.metadata().iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
-            ..Self::counted(None, Precision::of(gguf.iter().map(|(_, info)| info)))
-        }
-    }
-
-    /// Counts of the tensors.
-    fn counted(component: Option<Component>, precision: Precision) -> Self {
-        Self {
-            tensors: precision.counts.iter().map(|count| count.tensors).sum(),
-            parameters: precision.counts.iter().map(|count| count.parameters).sum(),
-            size_bytes: precision.counts.iter().map(|count| count.size_bytes).sum(),
-            precision,
-            ..Self::empty(component)
-        }
-    }
-
     fn of(component: Option<Component>, container: Container, config: Option<Value>) -> Result<Self> {
-        let precision = Precision::of(container.iter().map(|(_, info)| info));
+        let label = container.files().first().map_or_else(String::new, |file| file.label().to_owned());
+        let found = component.and_then(|component| open::config_of(&label, &container, component).ok());
+        let config = config.or(found.map(|(config, _)| config));
+        let precision = precision(component, &container, config.as_ref());
         let files = container.files().iter().filter_map(|file| file.path()).map(file_report).collect::<Result<_>>()?;
         Ok(Self {
+            component,
+            architecture: container.gguf().and_then(|gguf| gguf.architecture()).map(str::to_owned),
             files,
+            tensors: precision.tensors(),
+            parameters: precision.parameters(),
+            size_bytes: precision.size_bytes(),
+            precision,
             config,
-            metadata: container.metadata().clone(),
+            metadata: match container.gguf() {
+                Some(gguf) => gguf.metadata().iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+                None => container.metadata().clone(),
+            },
+            problem: None,
             container: Some(container),
-            ..Self::counted(component, precision)
         })
     }
+}
+
+/// How the tensors of a container are stored. Packed weights have as many values as the config says.
+fn precision(component: Option<Component>, container: &Container, config: Option<&Value>) -> Precision {
+    let components = component.map_or_else(|| Component::ALL.to_vec(), |component| vec![component]);
+    let read = |component: Component| {
+        let mut reading = Reading::of(component, container);
+        let own = config.filter(|_| components.len() == 1).cloned();
+        let config = own.or_else(|| open::config_of(container.label(), container, component).ok().map(|(config, _)| config));
+        if let Some(specs) = config.and_then(|config| schema::tensors(component, &config).ok()) {
+            reading.fit(&specs);
+        }
+        reading.entries
+    };
+    let held = components.iter().filter(|component| Reading::is_of(**component, container));
+    let mut entries: Vec<_> = held.flat_map(|component| read(*component)).collect();
+    if entries.is_empty() {
+        entries = Reading::of(Component::Transformer, container).entries;
+    }
+    Precision::of(entries.iter())
 }
 
 fn file_report(path: &Path) -> Result<FileReport> {
@@ -203,14 +239,4 @@ fn file_report(path: &Path) -> Result<FileReport> {
 fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read(path).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(|source| Error::Json { file: path.display().to_string(), source })
-}
-
-/// The weights in a directory that holds one part: an index, or the only (else the first) safetensors file.
-fn weights_of(directory: &Path) -> Result<Option<std::path::PathBuf>> {
-    let entries = std::fs::read_dir(directory).map_err(Error::io("read", directory))?;
-    let mut files: Vec<_> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    files.sort();
-    let ends = |path: &&std::path::PathBuf, end: &str| path.to_string_lossy().ends_with(end);
-    let index = files.iter().find(|path| ends(path, ".safetensors.index.json"));
-    Ok(index.or_else(|| files.iter().find(|path| ends(path, ".safetensors"))).cloned())
 }

@@ -59,8 +59,8 @@ pub(super) fn parts_in(directory: &Path) -> Result<Option<Parts>> {
 }
 
 /// Everything with weights in a directory and its folders: files, or the shards of one folder together.
-fn sources_in(directory: &Path) -> Result<Vec<Source>> {
-    let mut sources: Vec<Source> = files_in(directory)?.into_iter().map(Source::File).collect();
+pub(super) fn sources_in(directory: &Path) -> Result<Vec<Source>> {
+    let mut sources = of_folder(directory)?;
     for folder in FOLDERS.map(|folder| directory.join(folder)).into_iter().filter(|folder| folder.is_dir()) {
         sources.extend(of_folder(&folder)?);
     }

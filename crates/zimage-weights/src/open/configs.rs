@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::infer;
 use crate::container::Container;
 use crate::dialect::Reading;
+use crate::llama_cpp;
 use crate::schema::{Component, TransformerConfig};
 use crate::{Error, Result};
 
@@ -24,6 +25,9 @@ pub(crate) fn config_of(label: &str, container: &Container, component: Component
         if let Some(config) = belonging(component, value) {
             return Ok((config, Some(file)));
         }
+    }
+    if let (Component::TextEncoder, Some(gguf)) = (component, container.gguf()) {
+        return Ok((llama_cpp::text_encoder_config(gguf)?.to_json(), Some(gguf.label().to_owned())));
     }
     let config = infer::config(component, label, &Reading::of(component, container))?;
     Ok((config, None))

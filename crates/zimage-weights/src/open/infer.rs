@@ -22,7 +22,7 @@ const LATENT_CHANNELS: usize = 16;
 
 /// The config of a part that is stored in `label`. It is not yet validated.
 pub(super) fn config(component: Component, label: &str, reading: &Reading) -> Result<Value> {
-    let map = reading.entries.iter().map(|entry| (&*entry.name, &*entry.info.shape)).collect();
+    let map = reading.entries.iter().map(|entry| (&*entry.name, &*entry.shape)).collect();
     let shapes = Shapes { label, component, map };
     match component {
         Component::Transformer => transformer(&shapes),

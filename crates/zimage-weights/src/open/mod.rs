@@ -128,7 +128,7 @@ impl Checkpoint {
     fn of_files(parts: &Parts) -> Result<Self> {
         let label = parts.transformer.display().to_string();
         let sources = assemble(parts, &label)?;
-        let tokenizer = parts::tokenizer(parts, &sources)?;
+        let tokenizer = parts::tokenizer(parts, &sources[0], Some(&sources[1]))?;
         let Some(tokenizer) = tokenizer else { return Err(missing_parts(&label, &[], true)) };
         let (scheduler, scheduler_place) = parts::scheduler(parts, &sources[0])?;
         let find_pads = |path: &std::path::PathBuf| Source::find(path, Component::Transformer);
@@ -283,6 +283,13 @@ impl Checkpoint {
     }
 }
 
+/// Every container of a directory that is not in the layout of diffusers, or `None` where it has none.
+pub(crate) fn containers_in(directory: &Path) -> Result<Option<Vec<Container>>> {
+    let sources = collect::sources_in(directory)?;
+    let containers = sources.iter().map(collect::open).collect::<Result<Vec<_>>>()?;
+    Ok((!containers.is_empty()).then_some(containers))
+}
+
 /// `vae/diffusion_pytorch_model.safetensors`, the weights of a part in one file.
 pub(crate) fn weights_file(component: Component) -> String {
     format!("{}/{}.safetensors", component.folder(), component.weights_stem())
@@ -378,8 +385,7 @@ fn assemble(parts: &Parts, label: &str) -> Result<[Source; 3]> {
     if let (Some(transformer), Some(text_encoder), Some(vae)) = (&transformer, &text_encoder, &vae) {
         return Ok([transformer.clone(), text_encoder.clone(), vae.clone()]);
     }
-    let sources: Vec<&Source> = [&transformer, &text_encoder].into_iter().flatten().chain([&main]).collect();
-    let tokenizer = parts::tokenizer(parts, &sources)?;
+    let tokenizer = parts::tokenizer(parts, transformer.as_ref().unwrap_or(&main), text_encoder.as_ref())?;
     Err(missing_parts(label, &missing, tokenizer.is_none()))
 }
 

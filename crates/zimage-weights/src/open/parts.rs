@@ -9,6 +9,7 @@ use super::{Files, MODEL_INDEX, SCHEDULER_CONFIG, TOKENIZER, check_pipeline, col
 use crate::container::Container;
 use crate::dialect::Naming;
 use crate::inspect::Dialect;
+use crate::llama_cpp;
 use crate::schema::Component;
 use crate::{Error, Result};
 
@@ -204,15 +205,21 @@ impl Tokenizer {
 }
 
 /// The tokenizer: the one that was given, else one beside the weights, in the text encoder's GGUF file, or with a lender.
-pub(super) fn tokenizer(parts: &Parts, sources: &[Source; 3]) -> Result<Option<Tokenizer>> {
-    let [transformer, text_encoder, _] = sources;
+pub(super) fn tokenizer(
+    parts: &Parts,
+    transformer: &Source,
+    text_encoder: Option<&Source>,
+) -> Result<Option<Tokenizer>> {
+    let sources: Vec<&Source> = std::iter::once(transformer).chain(text_encoder).collect();
     let file = |(files, file)| Tokenizer::File(files, file);
-    if let Some(found) = companion(parts.tokenizer.as_deref(), &[transformer, text_encoder], TOKENIZER)? {
+    if let Some(found) = companion(parts.tokenizer.as_deref(), &sources, TOKENIZER)? {
         return Ok(Some(file(found)));
     }
-    if let Some(gguf) = text_encoder.container(Component::TextEncoder)?.gguf()
-        && let Some(json) = gguf_qwen3::tokenizer_json(gguf)?
+    let container = text_encoder.map(|source| source.container(Component::TextEncoder)).transpose()?;
+    if let Some(gguf) = container.as_ref().and_then(Container::gguf)
+        && gguf.metadata().contains_key("tokenizer.ggml.model")
     {
+        let json = llama_cpp::tokenizer_json(gguf)?;
         return Ok(Some(Tokenizer::Made(json.into(), gguf.label().to_owned())));
     }
     let lent = parts.lenders.iter().find_map(|path| companion(Some(path), &[], TOKENIZER).ok().flatten());

@@ -110,7 +110,7 @@ fn random_weights_keep_activations_at_their_size() {
     for component in Component::ALL {
         let weights = checkpoint.weights(component).expect("audited");
         for spec in checkpoint.specs(component).iter().filter(|spec| spec.elements() >= 2000) {
-            let values = f32s(&weights.tensor(&spec.name).expect("there"));
+            let values = weights.tensor(&spec.name).expect("there").decode();
             let n = values.len() as f32;
             let mean = values.iter().sum::<f32>() / n;
             let deviation = (values.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / n).sqrt();
@@ -155,7 +155,7 @@ fn files_in_memory_give_the_same_tensors() {
         let (a, b) = (on_disk.weights(component).expect("audited"), embedded.weights(component).expect("audited"));
         assert!(b.files()[0].ends_with(" of the embedded demo model"), "{:?}", b.files());
         for (name, _) in a.iter() {
-            assert_eq!(a.tensor(name).expect("there").data, b.tensor(name).expect("there").data, "{name}");
+            assert_eq!(a.tensor(name).expect("there").bytes(), b.tensor(name).expect("there").bytes(), "{name}");
         }
     }
     let error = Checkpoint::from_files(Vec::new()).expect_err("nothing").to_string();
@@ -206,7 +206,8 @@ fn other_models_and_other_things_are_refused_by_name() {
     fs::write(&index, "{").expect("written");
     assert!(written.open_error().starts_with("MODEL/model_index.json is not valid JSON: EOF"));
     fs::remove_file(&index).expect("removed");
-    assert!(written.open_error().starts_with("MODEL cannot be opened: it has no model_index.json"));
+    // Without it the directory is a collection of parts, each recognised by itself.
+    assert_eq!(Checkpoint::open(&written.path()).expect("parts").origins().len(), 5);
     let file = written.file("vae/diffusion_pytorch_model.safetensors");
     let error = Checkpoint::open(&file).expect_err("a file").to_string();
     assert!(
@@ -289,8 +290,8 @@ fn weights_that_no_kernel_reads_are_refused_by_their_type() {
     });
     assert_eq!(
         written.weights_error(Component::Transformer),
-        "MODEL: 4 tensors of the transformer are stored as I32 (context_refiner.0.attention.to_q.weight is the first), \
-         expected F32, BF16 or F16"
+        "MODEL: 4 tensors of the transformer cannot be read, the first is context_refiner.0.attention.to_q.weight: it is \
+         stored as I32"
     );
 }
 

@@ -91,7 +91,7 @@ fn files_that_are_not_safetensors_are_still_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("x.bin");
     for (bytes, expected) in [
-        (&b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00"[..], Dialect::Gguf),
+        (&b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00"[..], Dialect::Unknown),
         (&b"PK\x03\x04\x00\x00\x08\x08\x00\x00"[..], Dialect::Pickle),
         (&b"\x80\x02}q\x00X\x05\x00\x00\x00model"[..], Dialect::Pickle),
     ] {
@@ -119,7 +119,7 @@ fn a_report_counts_tensors_parameters_and_bytes() {
     let json = serde_json::to_value(&report).expect("a report is JSON");
     assert_eq!(json["dialect"], "diffusers");
     assert_eq!(json["parts"][0]["component"], "transformer");
-    assert_eq!(json["parts"][2]["precision"][0]["dtype"], "F32");
+    assert_eq!(json["parts"][2]["precision"][0]["format"], "f32");
     let folder = inspect(&written.file("transformer")).expect("a report");
     assert_eq!((folder.container, folder.dialect), ("sharded safetensors", Dialect::Diffusers));
 }
@@ -157,7 +157,7 @@ fn the_doctor_checks_a_part_on_its_own_and_says_that_it_is_not_a_checkpoint() {
     let diagnosis = doctor(&written.file("vae")).expect("a diagnosis");
     assert!(diagnosis.parts[0].audit.as_ref().expect("audited").is_clean());
     assert!(!diagnosis.usable);
-    assert!(diagnosis.problem.expect("a problem").contains("it has no model_index.json"));
+    assert!(diagnosis.problem.expect("a problem").contains("missing: the transformer, the text encoder"));
     fs::remove_file(written.file("vae/config.json")).expect("removed");
     let diagnosis = doctor(&written.file("vae")).expect("a diagnosis");
     assert!(diagnosis.parts[0].problem.as_ref().expect("a problem").contains("no config.json"));

@@ -3,14 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use tempfile::TempDir;
-use zimage_kernels::blocks::Format;
+use zimage_kernels::blocks::{Format, Layout};
 use zimage_weights::container::{Metadata, TensorSource, write_safetensors};
 use zimage_weights::dialect::{comfyui, layout};
 use zimage_weights::inspect::{Dialect, doctor, inspect};
 use zimage_weights::random::RandomCheckpoint;
 use zimage_weights::{
-    Checkpoint, Component, Dtype, Parts, TensorView, TextEncoderConfig, TransformerConfig, VaeConfig,
+    Checkpoint, Component, Dtype, Parts, TensorView, TextEncoderConfig, TransformerConfig, VaeConfig, WeightView,
 };
 
 const TOKENIZER: &str = r#"{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 299, "content": "<|end|>"}]}"#;
@@ -62,13 +63,15 @@ impl Model {
     fn foreign(&self, component: Component, prefix: &str) -> Vec<TensorView> {
         let checkpoint = self.open();
         let weights = checkpoint.weights(component).expect("audited");
-        let tensors = layout(comfyui::rules(component), &checkpoint.specs(component));
+        let sizes = checkpoint.vae_config().into();
+        let tensors = layout(&comfyui::rules(component, sizes), &checkpoint.specs(component));
         let stack = |tensor: zimage_weights::dialect::FileTensor| {
-            let views: Vec<TensorView> =
+            let views: Vec<WeightView> =
                 tensor.made_of.iter().map(|name| weights.tensor(name).expect("there")).collect();
-            let data: Vec<u8> = views.iter().flat_map(|view| view.data.iter().copied()).collect();
+            let data: Vec<u8> = views.iter().flat_map(|view| view.bytes().expect("a float")).collect();
             let name = format!("{prefix}{}", tensor.name);
-            TensorView { name, dtype: views[0].dtype, shape: tensor.shape, data: data.into() }
+            let dtype = Dtype::ALL.iter().copied().find(|dtype| dtype.format().map(Layout::Rows) == Some(views[0].layout));
+            TensorView { name, dtype: dtype.expect("a float"), shape: tensor.shape, data: data.into() }
         };
         tensors.into_iter().map(stack).collect()
     }
@@ -107,8 +110,8 @@ impl Model {
             assert_eq!((a.size_bytes(), a.precision()), (b.size_bytes(), b.precision()), "{component}");
             for spec in own.specs(component) {
                 let (a, b) = (a.tensor(&spec.name).expect("there"), b.tensor(&spec.name).expect("there"));
-                assert_eq!((a.name, a.dtype, a.shape), (b.name, b.dtype, b.shape));
-                assert!(a.data == b.data, "{}", spec.name);
+                assert_eq!((&a.name, a.layout, &a.shape), (&b.name, b.layout, &b.shape));
+                assert!(a.bytes() == b.bytes(), "{}", spec.name);
             }
         }
     }
@@ -181,7 +184,7 @@ fn parts_come_from_files_folders_and_other_models() {
         text_encoder: Some(text.to_path_buf()),
         vae: Some(vae.to_path_buf()),
         tokenizer: Some(tokenizer.to_path_buf()),
-        scheduler: None,
+        ..Parts::default()
     };
     let directory = model.path("model");
     let given = model.path("given.json");
@@ -242,21 +245,36 @@ fn what_is_missing_is_listed_with_its_flags() {
 }
 
 #[test]
-fn other_parts_other_models_and_quantized_weights_are_refused_by_name() {
+fn other_parts_other_models_and_unknown_packings_are_refused_by_name() {
     let model = Model::new(Format::BF16);
+    let parts_of = |path: &Path| {
+        let lenders = vec![model.path("model")];
+        let parts = Parts { transformer: path.to_path_buf(), lenders, ..Parts::default() };
+        Checkpoint::from_parts(&parts).expect("a checkpoint")
+    };
     let mut scaled = model.foreign(Component::Transformer, "");
     for view in scaled.iter_mut().filter(|view| view.name.ends_with("qkv.weight")) {
         let bytes = view.data.len() / 2;
         *view = TensorView { dtype: Dtype::F8E4M3, data: view.data.slice(..bytes), ..view.clone() };
     }
-    let message = model.error("x.safetensors", &scaled);
-    assert!(message.starts_with("FILE cannot be opened: fp8 weights are not in this build"), "{message}");
+    // Plain 8-bit floats are read, and so are scaled numbers of 8 bits.
+    model.write("x.safetensors", &scaled);
     scaled.iter_mut().filter(|view| view.dtype == Dtype::F8E4M3).for_each(|view| view.dtype = Dtype::I8);
+    let path = model.write("x.safetensors", &scaled);
+    let error = parts_of(&path).weights(Component::Transformer).expect_err("no scales").to_string();
+    assert!(error.contains("12 tensors of the transformer cannot be read, the first is"), "{error}");
+    assert!(error.ends_with(".attention.qkv.weight: it is stored as I8"), "{error}");
     scaled.push(small("layers.0.attention.qkv.weight_scale", Dtype::F32));
-    assert!(model.error("x.safetensors", &scaled).contains("int8 weights are not in this build"));
+    let path = model.write("x.safetensors", &scaled);
+    let error = parts_of(&path).weights(Component::Transformer).expect_err("no scales").to_string();
+    assert!(error.contains(": 9 tensors of the transformer"), "{error}");
     let mut marked = model.foreign(Component::Transformer, "");
-    marked.push(small("layers.0.attention.qkv.comfy_quant", Dtype::U8));
-    assert!(model.error("x.safetensors", &marked).contains("quantized weights are not in this build"));
+    let note = Bytes::from_static(br#"{"format": "asym_w4a8_int8"}"#);
+    let name = "layers.0.attention.qkv.comfy_quant".to_owned();
+    marked.push(TensorView { name, dtype: Dtype::U8, shape: vec![note.len()], data: note });
+    let path = model.write("x.safetensors", &marked);
+    let error = parts_of(&path).weights(Component::Transformer).expect_err("unknown").to_string();
+    assert!(error.ends_with("its format asym_w4a8_int8 is not read"), "{error}");
     assert!(!inspect(&model.path("x.safetensors")).expect("a report").supported);
 
     let sdxl = [small("model.diffusion_model.label_emb.0.0.weight", Dtype::F16)];

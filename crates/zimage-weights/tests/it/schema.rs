@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use zimage_weights::dialect::{comfyui, layout};
+use zimage_weights::dialect::{Rule, VaeSizes, comfyui, layout, mlx};
 use zimage_weights::random::RandomCheckpoint;
 use zimage_weights::schema::{self, Role};
 use zimage_weights::{Component, TensorSpec, TransformerConfig};
@@ -83,20 +83,26 @@ fn a_narrow_transformer_has_a_narrow_time_vector() {
     assert_eq!(specs.len(), 2 * 15 + 15 + 13 + 15);
 }
 
-/// The files of a part in the names of ComfyUI are exactly those of a published file.
-fn check_comfyui(component: Component, specs: &[TensorSpec], keys: &str, count: usize) {
+/// The files of a part in the names of a dialect are exactly those of a published file.
+fn check_names(rules: &[Rule], specs: &[TensorSpec], keys: &str, count: usize) {
     let expected: BTreeMap<String, Vec<usize>> = serde_json::from_str(keys).expect("a map of shapes");
-    let tensors = layout(comfyui::rules(component), specs);
+    let tensors = layout(rules, specs);
     assert_eq!((tensors.len(), expected.len()), (count, count));
     let found: BTreeMap<String, Vec<usize>> = tensors.into_iter().map(|tensor| (tensor.name, tensor.shape)).collect();
     assert_eq!(found, expected);
 }
 
 #[test]
-fn the_names_of_comfyui_are_those_of_published_files() {
+fn the_names_of_dialects_are_those_of_published_files() {
     let turbo = RandomCheckpoint::turbo(0);
-    let transformer = schema::transformer::tensors(&turbo.transformer);
-    check_comfyui(Component::Transformer, &transformer, include_str!("keys/transformer_comfyui.json"), 453);
+    let sizes = VaeSizes::from(&turbo.vae);
+    let mut transformer = schema::transformer::tensors(&turbo.transformer);
+    let rules = comfyui::rules(Component::Transformer, sizes);
+    check_names(&rules, &transformer, include_str!("keys/transformer_comfyui.json"), 453);
     let vae = schema::vae::tensors(&turbo.vae);
-    check_comfyui(Component::Vae, &vae, include_str!("keys/vae_comfyui.json"), 244);
+    check_names(&comfyui::rules(Component::Vae, sizes), &vae, include_str!("keys/vae_comfyui.json"), 244);
+    // The original application drops the pad tokens.
+    transformer.retain(|spec| !mlx::DROPPED.contains(&&*spec.name));
+    let rules = mlx::rules(Component::Transformer, sizes, true);
+    check_names(&rules, &transformer, include_str!("keys/transformer_mlx.json"), 519);
 }

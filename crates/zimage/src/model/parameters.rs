@@ -1,8 +1,8 @@
 //! Reading a component's parameters by name onto a device.
 
 use crate::Result;
-use zimage_tensor::{Device, Format, Linear, Tensor, Weight};
-use zimage_weights::{TensorView, Weights};
+use zimage_tensor::{Device, Linear, Stored, Tensor, Weight};
+use zimage_weights::{WeightView, Weights};
 
 /// The parameters below one name of the checkpoint tree, e.g. `layers.3.attention`.
 pub struct Parameters<'a> {
@@ -25,8 +25,11 @@ impl<'a> Parameters<'a> {
     /// A weight matrix in the format of the file.
     pub fn weight(&self, name: &str) -> Result<Weight> {
         let view = self.view(name)?;
-        let [rows, cols] = view.shape[..] else { panic!("{} is audited to be a matrix: this is a bug", view.name) };
-        Ok(Weight::rows_of(self.device, format(&view), rows, cols, view.data)?)
+        assert_eq!(view.shape.len(), 2, "{} is audited to be a matrix: this is a bug", view.name);
+        let (rows, cols) = (view.stored_rows, view.cols());
+        let WeightView { layout, values, scales, biases, factor, .. } = view;
+        let stored = Stored { layout, rows, cols, values, scales, biases, factor };
+        Ok(Weight::new(self.device, stored, view.rows)?)
     }
 
     /// The linear layer `name.weight`, without a bias.
@@ -43,9 +46,7 @@ impl<'a> Parameters<'a> {
     /// Any other parameter (norms, biases, convolutions, tokens), widened to f32.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let view = self.view(name)?;
-        let mut values = vec![0.0; view.shape.iter().product()];
-        format(&view).decode(&view.data, &mut values);
-        Ok(Tensor::from_vec(self.device, &view.shape, values)?)
+        Ok(Tensor::from_vec(self.device, &view.shape, view.decode())?)
     }
 
     /// The device that parameters are read onto.
@@ -53,11 +54,7 @@ impl<'a> Parameters<'a> {
         self.device
     }
 
-    fn view(&self, name: &str) -> Result<TensorView> {
+    fn view(&self, name: &str) -> Result<WeightView> {
         Ok(self.weights.tensor(&format!("{}{name}", self.prefix))?)
     }
-}
-
-fn format(view: &TensorView) -> Format {
-    view.dtype.format().unwrap_or_else(|| panic!("{} is audited to be a float: this is a bug", view.name))
 }

@@ -1,16 +1,19 @@
 use zimage_kernels::blocks::Format;
 
 use crate::container::{Container, Metadata, SafeTensors, TensorSource, write_safetensors};
-use crate::dialect::{Reading, comfyui, layout};
+use crate::dialect::{Reading, VaeSizes, comfyui, layout};
 use crate::random::RandomCheckpoint;
 use crate::schema::{self, Component, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Dtype, Error, TensorSpec};
+
+/// Those of the VAEs here.
+const SIZES: VaeSizes = VaeSizes { levels: 4, layers: 2 };
 
 /// A part of these tensors in the names of ComfyUI, its numbers being nothing: only the header is looked at.
 fn read(component: Component, specs: &[TensorSpec]) -> Reading {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("x.safetensors");
-    let tensors = layout(comfyui::rules(component), specs).into_iter().map(|tensor| {
+    let tensors = layout(&comfyui::rules(component, SIZES), specs).into_iter().map(|tensor| {
         let bytes = tensor.shape.iter().product::<usize>();
         TensorSource::new(tensor.name, Dtype::U8, &tensor.shape, move |out| out.write_all(&vec![0; bytes]))
     });
