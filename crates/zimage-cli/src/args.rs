@@ -13,6 +13,7 @@ Examples:
   zimage generate -m ./Z-Image-Turbo --init-image photo.jpg --strength 0.5 \"as a watercolour\"
   zimage generate -m z_image_turbo_bf16.safetensors --text-encoder qwen_3_4b.safetensors --vae ae.safetensors \\
     --tokenizer tokenizer.json \"a red fox\"
+  zimage generate -m z_image_turbo-Q8_0.gguf --text-encoder Qwen3-4B-Q8_0.gguf --vae ae.safetensors "a red fox"
   zimage plan -m ./Z-Image-Turbo --width 2048 --height 2048 \"a red fox\"
   zimage doctor ./Z-Image-Turbo
 
@@ -95,13 +96,18 @@ pub struct PromptArgs {
     #[arg(short, long, value_name = "NAME|PATH")]
     pub model: Option<String>,
 
-    /// The text encoder, where the model has none or another is wanted: a safetensors file, its directory or a model's.
+    /// The text encoder, where the model has none or another is wanted: a safetensors or GGUF file, its directory or a
+    /// model's [default: that of an installed model].
     #[arg(long, value_name = "PATH")]
     pub text_encoder: Option<PathBuf>,
 
     /// The VAE, likewise.
     #[arg(long, value_name = "PATH")]
     pub vae: Option<PathBuf>,
+
+    /// A Z-Image checkpoint whose pad tokens are used, for a model of the original MLX application, which has none.
+    #[arg(long, value_name = "PATH")]
+    pub pad_tokens_from: Option<PathBuf>,
 
     /// The tokenizer: a tokenizer.json, its directory or a model's [default: the one beside the model].
     #[arg(long, value_name = "PATH")]

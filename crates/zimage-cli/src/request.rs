@@ -205,6 +205,7 @@ fn load(
         text_encoder: prompt.text_encoder.clone().or(config.text_encoder.clone()),
         vae: prompt.vae.clone().or(config.vae.clone()),
         tokenizer: prompt.tokenizer.clone().or(config.tokenizer.clone()),
+        pad_tokens_from: prompt.pad_tokens_from.clone(),
         ..Parts::default()
     };
     let whole = parts == Parts::default();

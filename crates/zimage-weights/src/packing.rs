@@ -76,7 +76,9 @@ impl Packed {
     /// How the bytes are laid out in a matrix of `cols` columns, or why they cannot be read.
     pub(crate) fn layout(&self, cols: usize) -> Result<Layout, String> {
         match &self.kind {
-            Kind::Plain => self.dtype.format().map(Layout::Rows).ok_or_else(|| format!("it is stored as {}", self.dtype)),
+            Kind::Plain => {
+                self.dtype.format().map(Layout::Rows).ok_or_else(|| format!("it is stored as {}", self.dtype))
+            }
             Kind::Scaled { scaled, .. } => Ok(Layout::Scaled(*scaled)),
             Kind::Words { scale, groups, biases, .. } => {
                 let words = self.shape.last().copied().unwrap_or(0);

@@ -18,11 +18,12 @@ fn write_comfyui(path: &Path, parts: &[(Component, &str)]) {
     let mut tensors = Vec::new();
     for (component, prefix) in parts {
         let weights = checkpoint.weights(*component).unwrap();
-        for tensor in layout(comfyui::rules(*component), &checkpoint.specs(*component)) {
+        for tensor in layout(&comfyui::rules(*component, checkpoint.vae_config().into()), &checkpoint.specs(*component))
+        {
             let views: Vec<_> = tensor.made_of.iter().map(|name| weights.tensor(name).unwrap()).collect();
             let name = format!("{prefix}{}", tensor.name);
             tensors.push(TensorSource::new(name, Dtype::F32, &tensor.shape, move |out| {
-                views.iter().try_for_each(|view| out.write_all(&view.data))
+                views.iter().try_for_each(|view| out.write_all(&view.bytes().expect("a float")))
             }));
         }
     }

@@ -1,10 +1,10 @@
 //! Finds out how a part of Z-Image is named in a container, and reads it under canonical names.
 
 use super::{Rows, Rule, VaeSizes, comfyui, llama, mflux, mlx, origins};
+use crate::Audit;
 use crate::container::Container;
 use crate::packing::{self, Kind, Packed};
 use crate::schema::{Component, TensorSpec};
-use crate::Audit;
 
 /// What programs put before the names of a transformer. It is stripped once, at the start of a name.
 const TRANSFORMER_PREFIXES: [&str; 5] = ["", "model.diffusion_model.", "diffusion_model.", "transformer.", "model."];
@@ -277,7 +277,8 @@ impl Reading {
 
     /// Gives every tensor the shape that the schema has for it, where the file leaves it open.
     pub(crate) fn fit(&mut self, specs: &[TensorSpec]) {
-        let specs: std::collections::BTreeMap<&str, &TensorSpec> = specs.iter().map(|spec| (&*spec.name, spec)).collect();
+        let specs: std::collections::BTreeMap<&str, &TensorSpec> =
+            specs.iter().map(|spec| (&*spec.name, spec)).collect();
         for entry in &mut self.entries {
             if let Some(spec) = specs.get(&*entry.name) {
                 entry.fit(spec);

@@ -74,10 +74,7 @@ impl Dialect {
 
     /// Whether it is one of the namings of Z-Image that are read.
     pub(crate) fn is_read(self) -> bool {
-        matches!(
-            self,
-            Dialect::Diffusers | Dialect::Comfyui | Dialect::Mlx | Dialect::Mflux | Dialect::LlamaCpp
-        )
+        matches!(self, Dialect::Diffusers | Dialect::Comfyui | Dialect::Mlx | Dialect::Mflux | Dialect::LlamaCpp)
     }
 
     /// The dialect of a diffusers directory by the class that its model index names.

@@ -217,7 +217,8 @@ fn precision(component: Option<Component>, container: &Container, config: Option
     let read = |component: Component| {
         let mut reading = Reading::of(component, container);
         let own = config.filter(|_| components.len() == 1).cloned();
-        let config = own.or_else(|| open::config_of(container.label(), container, component).ok().map(|(config, _)| config));
+        let config =
+            own.or_else(|| open::config_of(container.label(), container, component).ok().map(|(config, _)| config));
         if let Some(specs) = config.and_then(|config| schema::tensors(component, &config).ok()) {
             reading.fit(&specs);
         }

@@ -18,8 +18,8 @@ use crate::dialect::Naming;
 use crate::schema::{Component, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Error, Result};
 
+pub(crate) use configs::{config_of, config_place};
 use files::Files;
-pub(crate) use configs::{config_of, config_place, to_mlx};
 pub(crate) use parts::held;
 pub use parts::{Origin, Parts};
 use parts::{Source, Tokenizer};
@@ -347,9 +347,10 @@ fn no_weights(directory: &Path) -> Error {
     Error::NotACheckpoint {
         label: directory.display().to_string(),
         what: format!("it has no {MODEL_INDEX}, and no safetensors or GGUF files"),
-        hint: "give the directory of a model: the one that holds the folders transformer, text_encoder and vae, or the \
+        hint:
+            "give the directory of a model: the one that holds the folders transformer, text_encoder and vae, or the \
                files of ComfyUI, MLX or GGUF"
-            .to_owned(),
+                .to_owned(),
     }
 }
 

@@ -94,7 +94,8 @@ impl WeightView {
             Kind::Plain | Kind::Refused(_) => {}
             Kind::Words { scales, biases, .. } => {
                 view.scales = container.tensor(scales)?.data;
-                view.biases = biases.as_ref().map(|name| container.tensor(name)).transpose()?.map_or_else(Bytes::new, |t| t.data);
+                view.biases =
+                    biases.as_ref().map(|name| container.tensor(name)).transpose()?.map_or_else(Bytes::new, |t| t.data);
             }
             Kind::Scaled { scales, factor, .. } => {
                 view.scales = container.tensor(scales)?.data;

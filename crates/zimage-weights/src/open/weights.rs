@@ -58,7 +58,13 @@ impl Weights {
         if let Some((entry, reason)) = bad.next() {
             let count = 1 + bad.count();
             let (label, component) = (self.label.clone(), self.component);
-            return Err(Error::UnsupportedFormat { label, component, tensor: entry.packed.name.clone(), reason, count });
+            return Err(Error::UnsupportedFormat {
+                label,
+                component,
+                tensor: entry.packed.name.clone(),
+                reason,
+                count,
+            });
         }
         // Kernels in another order are copied when they are read; their bytes were counted with their shape.
         let plain = self.entries.values().filter(|entry| !entry.transposed);

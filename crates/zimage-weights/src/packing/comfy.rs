@@ -44,12 +44,7 @@ impl Notes {
     }
 
     /// A weight with scales, and the tensors that belong to it.
-    pub(super) fn packed(
-        &self,
-        container: &Container,
-        name: &str,
-        info: &TensorInfo,
-    ) -> Option<(Packed, Vec<String>)> {
+    pub(super) fn packed(&self, container: &Container, name: &str, info: &TensorInfo) -> Option<(Packed, Vec<String>)> {
         let base = name.strip_suffix(".weight")?;
         let beside = |end: &str| Some(format!("{base}.{end}")).filter(|name| container.info(name).is_some());
         let scales = beside("weight_scale").or_else(|| beside("scale_weight"));
@@ -147,6 +142,8 @@ impl Weight<'_> {
     /// The values must be bytes; how many is compared with the schema later.
     fn check(&self, scaled: Scaled) -> Result<Scaled, String> {
         let bytes = matches!(self.info.dtype, Dtype::U8 | Dtype::I8 | Dtype::F8E4M3 | Dtype::F8E5M2);
-        bytes.then_some(scaled).ok_or_else(|| format!("its format is {scaled}, and it is stored as {}", self.info.dtype))
+        bytes
+            .then_some(scaled)
+            .ok_or_else(|| format!("its format is {scaled}, and it is stored as {}", self.info.dtype))
     }
 }

@@ -348,8 +348,5 @@ fn the_doctor_says_that_a_file_is_no_model() {
     let diagnosis = doctor(&golden("sample.gguf")).expect("a diagnosis");
     assert!(!diagnosis.usable);
     let problem = diagnosis.problem.expect("a problem");
-    assert!(
-        problem.contains("sample.gguf cannot be opened: this is an unknown kind of file"),
-        "{problem}"
-    );
+    assert!(problem.contains("sample.gguf cannot be opened: this is an unknown kind of file"), "{problem}");
 }

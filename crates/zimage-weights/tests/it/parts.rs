@@ -70,7 +70,8 @@ impl Model {
                 tensor.made_of.iter().map(|name| weights.tensor(name).expect("there")).collect();
             let data: Vec<u8> = views.iter().flat_map(|view| view.bytes().expect("a float")).collect();
             let name = format!("{prefix}{}", tensor.name);
-            let dtype = Dtype::ALL.iter().copied().find(|dtype| dtype.format().map(Layout::Rows) == Some(views[0].layout));
+            let dtype =
+                Dtype::ALL.iter().copied().find(|dtype| dtype.format().map(Layout::Rows) == Some(views[0].layout));
             TensorView { name, dtype: dtype.expect("a float"), shape: tensor.shape, data: data.into() }
         };
         tensors.into_iter().map(stack).collect()
