@@ -13,7 +13,7 @@ Examples:
   zimage generate -m ./Z-Image-Turbo --init-image photo.jpg --strength 0.5 \"as a watercolour\"
   zimage generate -m z_image_turbo_bf16.safetensors --text-encoder qwen_3_4b.safetensors --vae ae.safetensors \\
     --tokenizer tokenizer.json \"a red fox\"
-  zimage generate -m z_image_turbo-Q8_0.gguf --text-encoder Qwen3-4B-Q8_0.gguf --vae ae.safetensors "a red fox"
+  zimage generate -m z_image_turbo-Q8_0.gguf --text-encoder Qwen3-4B-Q8_0.gguf --vae ae.safetensors \"a red fox\"
   zimage plan -m ./Z-Image-Turbo --width 2048 --height 2048 \"a red fox\"
   zimage doctor ./Z-Image-Turbo
 
