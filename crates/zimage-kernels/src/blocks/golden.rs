@@ -14,8 +14,12 @@ pub(crate) struct Golden {
 
 impl Golden {
     pub(crate) fn of(format: Format) -> Golden {
+        Golden::named(format.name())
+    }
+
+    pub(crate) fn named(name: &str) -> Golden {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/blocks");
-        let file = std::fs::read(folder.join(format!("{}.safetensors", format.name()))).expect("a golden");
+        let file = std::fs::read(folder.join(format!("{name}.safetensors"))).expect("a golden");
         let (length, rest) = file.split_first_chunk::<8>().expect("a length");
         let (header, data) = rest.split_at(u64::from_le_bytes(*length) as usize);
         Golden { header: serde_json::from_slice(header).expect("a JSON header"), data: data.to_vec() }

@@ -1,8 +1,10 @@
 //! IQ4_NL: 4.5 bits a value that choose from a table whose steps grow away from zero; `value = d table[q]`.
 //!
-//! Source: `block_iq4_nl`, `kvalues_iq4nl` and `dequantize_row_iq4_nl` of ggml.
+//! Source: `block_iq4_nl`, `kvalues_iq4nl`, `best_index_int8`, `quantize_row_iq4_nl_impl` (7 tries, no importance) and
+//! `dequantize_row_iq4_nl` of ggml.
 
-use super::layout::{Block, SMALL, decode_each, half};
+use super::layout::{Block, SMALL, decode_each, encode_each, half, inverse, to_half};
+use super::search::LEAST;
 
 /// What the 16 numbers stand for.
 const TABLE: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -38,4 +40,47 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
             }
         },
     );
+}
+
+pub(super) fn encode(src: &[f32], dst: &mut [u8]) {
+    encode_each(src, dst, |values: &[f32; SMALL]| {
+        let d = fit(values);
+        let inverse = inverse(d);
+        let places = values.map(|value| nearest(inverse * value));
+        Iq4Nl { d: to_half(d), qs: std::array::from_fn(|i| places[i] | places[i + 16] << 4) }
+    });
+}
+
+/// The scale with the least squared error, weighted with the squares of the values, of 16 that map the extreme value
+/// to -120, ..., -134 or 127.
+fn fit(values: &[f32; SMALL]) -> f32 {
+    let extreme = values.iter().fold(0.0, |max: f32, value| if value.abs() > max.abs() { *value } else { max });
+    if extreme.abs() < LEAST {
+        return 0.0;
+    }
+    let sums = |step: f32| {
+        values.iter().fold((0.0, 0.0), |(products, squares), value| {
+            let (weight, q) = (value * value, f32::from(TABLE[usize::from(nearest(step * value))]));
+            (products + weight * q * value, squares + weight * q * q)
+        })
+    };
+    let (products, squares) = sums(1.0 / (-extreme / f32::from(TABLE[0])));
+    let mut scale = if squares > 0.0 { products / squares } else { 0.0 };
+    let mut best = scale * products;
+    for k in -7..=7i8 {
+        let (products, squares) = sums((f32::from(k) + f32::from(TABLE[0])) / extreme);
+        if squares > 0.0 && products * products > best * squares {
+            scale = products / squares;
+            best = scale * products;
+        }
+    }
+    scale
+}
+
+/// The place of the number in the table that is nearest to `value`; of two equally near ones the higher.
+fn nearest(value: f32) -> u8 {
+    let above = TABLE.partition_point(|entry| f32::from(*entry) <= value).clamp(1, 15);
+    let (low, high) = (f32::from(TABLE[above - 1]), f32::from(TABLE[above]));
+    let place = if value - low < high - value { above - 1 } else { above };
+    place as u8
 }

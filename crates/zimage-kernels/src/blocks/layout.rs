@@ -45,7 +45,8 @@ pub(super) fn decode_each<B: Block, const LEN: usize>(
     }
 }
 
-/// Encodes block after block.
+/// Encodes block after block. Where `encode` is `#[inline(always)]`, it is compiled for the level.
+#[inline(always)]
 pub(super) fn encode_each<B: Block, const LEN: usize>(src: &[f32], dst: &mut [u8], encode: impl Fn(&[f32; LEN]) -> B) {
     const { assert!(B::LEN == LEN) };
     for (values, block) in src.as_chunks::<LEN>().0.iter().zip(blocks_mut::<B>(dst)) {
@@ -60,6 +61,7 @@ pub(super) fn half(bytes: [u8; 2]) -> f32 {
 }
 
 /// A number as the two bytes of an f16.
+#[inline(always)]
 pub(super) fn to_half(value: f32) -> [u8; 2] {
     f16::round(value).to_le_bytes()
 }

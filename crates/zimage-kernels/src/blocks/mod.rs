@@ -11,6 +11,7 @@ mod f8;
 mod layout;
 mod matrix;
 mod scaled;
+mod search;
 
 mod iq4_nl;
 mod q2_k;
@@ -217,7 +218,12 @@ impl Format {
             Format::Q5_0 => q5::encode_0,
             Format::Q5_1 => q5::encode_1,
             Format::F8E4M3 | Format::F8E5M2 => return None,
-            Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::Iq4Nl => return None,
+            Format::Q2K => |src: &[f32], dst: &mut [u8]| q2_k::encode(Level::detect(), src, dst),
+            Format::Q3K => q3_k::encode,
+            Format::Q4K => |src: &[f32], dst: &mut [u8]| q4_k::encode(Level::detect(), src, dst),
+            Format::Q5K => |src: &[f32], dst: &mut [u8]| q5_k::encode(Level::detect(), src, dst),
+            Format::Q6K => |src: &[f32], dst: &mut [u8]| q6_k::encode(Level::detect(), src, dst),
+            Format::Iq4Nl => iq4_nl::encode,
         };
         Some(Encoder { format: self, encode })
     }

@@ -1,9 +1,12 @@
 //! Q5_K: 5.5 bits a value; 8 groups of 32 values, each with a scale and a minimum; `value = d s q - dmin m`.
 //!
-//! Source: `block_q5_K` and `dequantize_row_q5_K` of ggml.
+//! Source: `block_q5_K`, `quantize_row_q5_K_ref` and `dequantize_row_q5_K` of ggml.
 
-use super::layout::{Block, LARGE, decode_each, half};
-use super::q4_k::scale_and_minimum;
+use super::layout::{Block, LARGE, decode_each, encode_each, half};
+use super::q4_k::{Parts, scale_and_minimum};
+use super::search::Steps;
+use crate::Level;
+use crate::level::per_level;
 
 /// 256 values.
 #[repr(C)]
@@ -45,6 +48,30 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
                     *value = scale * f32::from(q) - minimum;
                 }
             }
+        },
+    );
+}
+
+pub(super) fn encode(level: Level, src: &[f32], dst: &mut [u8]) {
+    per_level!(level, encode_blocks, encode_blocks, (src: &[f32], dst: &mut [u8]));
+}
+
+#[inline(always)]
+fn encode_blocks(src: &[f32], dst: &mut [u8]) {
+    encode_each(
+        src,
+        dst,
+        #[inline(always)]
+        |values: &[f32; LARGE]| {
+            let parts = Parts::of(values, Steps { highest: 31.0, first: -0.5, last: 15, by_magnitude: false });
+            let (mut qh, mut qs) = ([0; 32], [0; 128]);
+            for (i, byte) in qs.iter_mut().enumerate() {
+                let (pair, at) = (i / 32, i % 32);
+                let (low, high) = (parts.numbers[pair * 64 + at], parts.numbers[pair * 64 + 32 + at]);
+                *byte = low & 15 | high << 4;
+                qh[at] |= low >> 4 << (pair * 2) | high >> 4 << (pair * 2 + 1);
+            }
+            Q5K { d: parts.d, dmin: parts.dmin, scales: parts.scales, qh, qs }
         },
     );
 }

@@ -1,8 +1,11 @@
 //! Q6_K: 6.5625 bits a value; 16 groups of 16 values, each with a scale; `value = d s (q - 32)`.
 //!
-//! Source: `block_q6_K` and `dequantize_row_q6_K` of ggml.
+//! Source: `block_q6_K`, `quantize_row_q6_K_ref` and `dequantize_row_q6_K` of ggml.
 
-use super::layout::{Block, LARGE, decode_each, half};
+use super::layout::{Block, LARGE, decode_each, encode_each, half, to_half};
+use super::search::{LEAST, Lanes, fit_around_zero, nearest_int, side_by_side};
+use crate::Level;
+use crate::level::per_level;
 
 /// 256 values.
 #[repr(C)]
@@ -44,4 +47,54 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
             }
         },
     );
+}
+
+pub(super) fn encode(level: Level, src: &[f32], dst: &mut [u8]) {
+    per_level!(level, encode_blocks, encode_blocks, (src: &[f32], dst: &mut [u8]));
+}
+
+#[inline(always)]
+fn encode_blocks(src: &[f32], dst: &mut [u8]) {
+    encode_each(
+        src,
+        dst,
+        #[inline(always)]
+        |values: &[f32; LARGE]| {
+            let x: Lanes<16, 16> = side_by_side(values);
+            let fit = fit_around_zero(&x, 32.0);
+            let extreme = fit.scales.iter().fold(0.0, |max: f32, s| if s.abs() > max.abs() { *s } else { max });
+            if extreme.abs() < LEAST {
+                return Q6K { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: to_half(0.0) };
+            }
+            let inverse = -128.0 / extreme;
+            let d = to_half(1.0 / inverse);
+            let scales = fit.scales.map(|scale| nearest_int(inverse * scale).min(127) as i8);
+            let mut numbers = [0; LARGE];
+            for (group, numbers) in numbers.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let scale = half(d) * f32::from(scales[group]);
+                if scale == 0.0 {
+                    *numbers = fit.numbers[group];
+                    continue;
+                }
+                for (number, value) in numbers.iter_mut().zip(&values[group * 16..]) {
+                    *number = (nearest_int(value / scale).clamp(-32, 31) + 32) as u8;
+                }
+            }
+            pack(&numbers, scales, d)
+        },
+    );
+}
+
+#[inline(always)]
+fn pack(numbers: &[u8; LARGE], scales: [i8; 16], d: [u8; 2]) -> Q6K {
+    let (mut ql, mut qh) = ([0; 128], [0; 64]);
+    for (side, numbers) in numbers.as_chunks::<128>().0.iter().enumerate() {
+        for i in 0..64 {
+            ql[side * 64 + i] = numbers[i] & 15 | (numbers[i + 64] & 15) << 4;
+        }
+        for i in 0..32 {
+            qh[side * 32 + i] = (0..4).fold(0, |byte, k| byte | numbers[i + k * 32] >> 4 << (k * 2));
+        }
+    }
+    Q6K { ql, qh, scales, d }
 }

@@ -123,10 +123,8 @@ fn quantized_blocks_decode_to_the_bits_of_the_reference_at_every_level() {
 }
 
 #[test]
-fn values_encode_to_the_bytes_of_the_reference_in_every_format_that_has_an_encoder() {
-    let written: Vec<Format> = quantized().filter(|format| format.encoder().is_some()).collect();
-    assert_eq!(written, [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1]);
-    for format in written {
+fn values_encode_to_the_bytes_of_the_python_package_of_llama_cpp() {
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1] {
         let golden = Golden::of(format);
         let (source, expected) = (golden.values("source"), golden.bytes("encoded"));
         let mut encoded = vec![0; expected.len()];
@@ -134,6 +132,43 @@ fn values_encode_to_the_bytes_of_the_reference_in_every_format_that_has_an_encod
         let blocks = encoded.chunks(format.block_bytes()).zip(expected.chunks(format.block_bytes()));
         for (at, (found, expected)) in blocks.enumerate() {
             assert_eq!(found, expected, "{} block {at}", format.name());
+        }
+    }
+}
+
+#[test]
+fn values_encode_to_the_bytes_of_ggml_in_every_format_with_blocks() {
+    let golden = Golden::named("encoded");
+    let source = golden.values("source");
+    for format in quantized() {
+        let mut encoded = vec![0; format.row_bytes(source.len())];
+        encode(format, &source, &mut encoded);
+        let row_bytes = format.row_bytes(256);
+        for (at, expected) in golden.bytes(format.name()).chunks(row_bytes).enumerate() {
+            assert_eq!(encoded[at * row_bytes..][..row_bytes], *expected, "{} row {at}", format.name());
+        }
+    }
+}
+
+#[test]
+fn the_searches_find_the_same_at_every_level() {
+    let golden = Golden::named("encoded");
+    let source = golden.values("source");
+    type Encode = fn(Level, &[f32], &mut [u8]);
+    let searches: [(Format, Encode); 4] = [
+        (Format::Q2K, q2_k::encode),
+        (Format::Q4K, q4_k::encode),
+        (Format::Q5K, q5_k::encode),
+        (Format::Q6K, q6_k::encode),
+    ];
+    for (format, encode) in searches {
+        for level in Level::supported() {
+            let mut encoded = vec![0; format.row_bytes(source.len())];
+            encode(level, &source, &mut encoded);
+            let expected = golden.bytes(format.name());
+            let differing = encoded.iter().zip(expected).position(|(found, expected)| found != expected);
+            let block = differing.map(|at| (at / format.block_bytes(), at % format.block_bytes()));
+            assert_eq!(block, None, "block and byte that differ, {} {level:?}", format.name());
         }
     }
 }
@@ -156,10 +191,10 @@ fn a_row_of_many_unaligned_blocks_decodes_like_single_blocks() {
 fn values_that_no_block_can_hold_do_not_stop_the_encoder() {
     for format in quantized().filter(|format| format.encoder().is_some()) {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::from_bits(1), -0.0] {
-            let values: Vec<f32> = (0..64).map(|i| if i == 7 { value } else { i as f32 * 0.1 }).collect();
-            let mut bytes = vec![0; format.row_bytes(64)];
+            let values: Vec<f32> = (0..256).map(|i| if i == 7 { value } else { i as f32 * 0.1 }).collect();
+            let mut bytes = vec![0; format.row_bytes(256)];
             encode(format, &values, &mut bytes);
-            encode(format, &[value; 64], &mut bytes);
+            encode(format, &[value; 256], &mut bytes);
         }
     }
 }
