@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use zimage_kernels::Level;
-use zimage_kernels::blocks::{Encoder, Format, Matrix};
+use zimage_kernels::blocks::{Element, Encoder, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
 
@@ -18,12 +18,13 @@ type Bench = fn(Level, f64);
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let keep = |name: &str| wanted.is_empty() || wanted.iter().any(|w| name.contains(w.as_str()));
-    let benches: [(&str, Bench); 8] = [
+    let benches: [(&str, Bench); 9] = [
         ("gemm", bench_gemm),
         ("linear", bench_linear),
         ("attention", bench_attention),
         ("conv", bench_conv),
         ("decode", bench_decode),
+        ("encode", bench_encode),
         ("rms_norm", bench_norms),
         ("silu_mul", bench_silu_mul),
         ("rope", bench_rope),
@@ -237,12 +238,80 @@ fn bench_decode(level: Level, _peak: f64) {
         if let Some(encoder) = format.encoder() {
             encoder.encode(&values(n), &mut bytes);
         }
-        let rounds = 1000;
+        let rounds = 100;
         print_bytes(level, &format!("decode {}", format.name()), (rounds * (bytes.len() + 4 * n)) as f64, || {
             for _ in 0..rounds {
                 format.decode(black_box(&bytes), black_box(&mut out));
             }
         });
+    }
+    bench_decode_scaled(level);
+}
+
+/// Formats with scales apart: those that models are published in.
+fn scaled_formats() -> Vec<Scaled> {
+    let plain = |element, group, scale| Scaled {
+        element,
+        high_first: false,
+        group,
+        scale,
+        biased: false,
+        swizzled: false,
+        rotated: false,
+    };
+    let affine = [(8, 64), (8, 32), (6, 64), (5, 64), (4, 64), (4, 32), (3, 64), (2, 64)];
+    let mut formats: Vec<Scaled> = affine.map(|(bits, n)| Scaled::affine(bits, n, ScaleType::BF16)).into();
+    formats.push(plain(Element::E4M3, Group::Tensor, ScaleType::F32));
+    formats.push(plain(Element::E5M2, Group::Tensor, ScaleType::F32));
+    formats.push(plain(Element::I8, Group::Row, ScaleType::F32));
+    formats.push(Scaled { rotated: true, ..plain(Element::I8, Group::Row, ScaleType::F32) });
+    formats.push(Scaled { rotated: true, ..plain(Element::I4, Group::Row, ScaleType::F32) });
+    formats.push(plain(Element::E2M1, Group::Columns(32), ScaleType::E8M0));
+    let swizzled = |scaled| Scaled { swizzled: true, high_first: true, ..scaled };
+    formats.push(swizzled(plain(Element::E4M3, Group::Columns(32), ScaleType::E8M0)));
+    formats.push(swizzled(plain(Element::E2M1, Group::Columns(16), ScaleType::E4M3)));
+    formats
+}
+
+fn bench_decode_scaled(level: Level) {
+    let (rows, cols) = (16, 3840);
+    let mut out = vec![0.0; rows * cols];
+    for scaled in scaled_formats() {
+        let layout = Layout::Scaled(scaled);
+        let planes = layout.plane_bytes(rows, cols).map(|bytes| (0..bytes).map(|at| (at * 37 % 113) as u8).collect());
+        let [values, scales, biases]: [Vec<u8>; 3] = planes;
+        let planes = Planes { values: &values, scales: &scales, biases: &biases };
+        let matrix = Matrix::new(layout, rows, cols, planes, 1.0).expect("planes of these sizes");
+        let rounds = 100;
+        let bytes = values.len() + scales.len() + biases.len() + 4 * rows * cols;
+        print_bytes(level, &format!("decode {layout}"), (rounds * bytes) as f64, || {
+            for _ in 0..rounds {
+                black_box(matrix).decode_rows(0..rows, black_box(&mut out));
+            }
+        });
+    }
+}
+
+fn bench_encode(level: Level, _peak: f64) {
+    if level != Level::detect() {
+        return;
+    }
+    let n = 1 << 14;
+    let values = values(n);
+    for encoder in Format::ALL.into_iter().filter_map(Format::encoder) {
+        let mut bytes = vec![0; encoder.format().row_bytes(n)];
+        let rounds = 10;
+        let time = seconds(|| {
+            for _ in 0..rounds {
+                encoder.encode(black_box(&values), black_box(&mut bytes));
+            }
+        });
+        let speed = (rounds * n) as f64 / time / 1e6;
+        println!(
+            "{:8} {:44} {speed:7.1} million values/s",
+            level.name(),
+            format!("encode {}", encoder.format().name())
+        );
     }
 }
 

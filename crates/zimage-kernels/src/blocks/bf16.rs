@@ -14,7 +14,7 @@ pub(super) fn encode(src: &[f32], dst: &mut [u8]) {
 }
 
 /// Rounds to nearest, ties to even.
-fn round(value: f32) -> u16 {
+pub(super) fn round(value: f32) -> u16 {
     let bits = value.to_bits();
     if value.is_nan() {
         // The quiet bit, so that a NaN whose payload lies in the lower half does not become infinite.

@@ -28,14 +28,31 @@ impl Layout {
     /// Bytes of the values, the scales and the biases of a matrix.
     ///
     /// # Panics
-    /// When `cols` is no multiple of [`Layout::block_len`].
+    /// When there are none: where [`Layout::planes`] is `None`.
     pub fn plane_bytes(self, rows: usize, cols: usize) -> [usize; 3] {
+        self.planes(rows, cols).unwrap_or_else(|| panic!("{rows} rows of {cols} values as {self}"))
+    }
+
+    /// Bytes of the values, the scales and the biases of a matrix; `None` where a row is no whole number of blocks, where
+    /// they are more than can be counted, and where the layout is not [`Scaled::is_valid`].
+    pub fn planes(self, rows: usize, cols: usize) -> Option<[usize; 3]> {
+        if let Layout::Scaled(scaled) = self
+            && !scaled.is_valid()
+        {
+            return None;
+        }
+        if !cols.is_multiple_of(self.block_len()) {
+            return None;
+        }
         match self {
-            Layout::Rows(format) => [rows * format.row_bytes(cols), 0, 0],
+            Layout::Rows(format) => {
+                let row_bytes = (cols / format.block_len()).checked_mul(format.block_bytes())?;
+                Some([rows.checked_mul(row_bytes)?, 0, 0])
+            }
             Layout::Scaled(scaled) => {
-                assert!(cols.is_multiple_of(scaled.block_len()), "a row of {cols} values as {scaled}");
-                let scales = scaled.scale_bytes(rows, cols);
-                [rows * scaled.row_bytes(cols), scales, if scaled.biased { scales } else { 0 }]
+                let scales = scaled.scale_bytes(rows, cols)?;
+                let values = rows.checked_mul(scaled.row_bytes(cols))?;
+                Some([values, scales, if scaled.biased { scales } else { 0 }])
             }
         }
     }
@@ -65,11 +82,10 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// A matrix of these bytes; `factor` multiplies every scale, and is 1 where the format has none beside them.
     ///
-    /// `None` where a row is no whole number of blocks, or a plane has another length than [`Layout::plane_bytes`].
+    /// `None` where a row is no whole number of blocks, or a plane has another length than [`Layout::planes`] says.
     pub fn new(layout: Layout, rows: usize, cols: usize, planes: Planes<'a>, factor: f32) -> Option<Matrix<'a>> {
         let found = [planes.values.len(), planes.scales.len(), planes.biases.len()];
-        let fits = cols.is_multiple_of(layout.block_len()) && layout.plane_bytes(rows, cols) == found;
-        fits.then_some(Matrix { layout, rows, cols, planes, factor, skipped: 0 })
+        (layout.planes(rows, cols)? == found).then_some(Matrix { layout, rows, cols, planes, factor, skipped: 0 })
     }
 
     /// A matrix in a format whose rows are one run of bytes each; `None` where their number does not fit.

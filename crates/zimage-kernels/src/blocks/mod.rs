@@ -42,7 +42,7 @@ pub use q5::{Q5_0, Q5_1};
 pub use q5_k::Q5K;
 pub use q6_k::Q6K;
 pub use q8_0::Q8_0;
-pub use scaled::{Element, Group, Planes, ROTATED, ScaleType, Scaled};
+pub use scaled::{Element, Group, Planes, ROTATED, ScaleType, Scaled, ScaledEncoder};
 
 /// How the values of a weight are stored. All formats are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -35,13 +35,16 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
         #[inline(always)]
         |block: &Q2K, values: &mut [f32; LARGE]| {
             let (d, dmin) = (half(block.d), half(block.dmin));
-            for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = d * f32::from(block.scales[group] & 15);
-                let minimum = dmin * f32::from(block.scales[group] >> 4);
-                let shift = group / 2 % 4 * 2;
-                let bytes = &block.qs[group / 8 * 32 + group % 2 * 16..][..16];
-                for (value, q) in values.iter_mut().zip(bytes) {
-                    *value = scale * f32::from(q >> shift & 3) - minimum;
+            // Two groups at once: loops over 16 values are not vectorized.
+            for (pair, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                let shift = pair % 4 * 2;
+                for (value, q) in values.iter_mut().zip(&block.qs[pair / 4 * 32..][..32]) {
+                    *value = f32::from(q >> shift & 3);
+                }
+                for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                    let byte = block.scales[pair * 2 + group];
+                    let (scale, minimum) = (d * f32::from(byte & 15), dmin * f32::from(byte >> 4));
+                    values.iter_mut().for_each(|value| *value = scale * *value - minimum);
                 }
             }
         },

@@ -3,6 +3,7 @@
 //! Source: `block_q5_0`, `block_q5_1` of ggml with their `quantize_row_*_ref` and `dequantize_row_*`.
 
 use super::layout::{Block, SMALL, decode_each, encode_each, extreme, half, inverse, range, to_half};
+use super::q4;
 
 /// 32 values around zero.
 #[repr(C)]
@@ -52,7 +53,7 @@ pub(super) fn decode_0(src: &[u8], dst: &mut [f32]) {
             let d = half(block.d);
             let numbers = unpack(block.qh, &block.qs);
             for (value, q) in values.iter_mut().zip(numbers) {
-                *value = f32::from(q as i8 - 16) * d;
+                *value = (q - 16) as f32 * d;
             }
         },
     );
@@ -68,7 +69,7 @@ pub(super) fn decode_1(src: &[u8], dst: &mut [f32]) {
             let (d, m) = (half(block.d), half(block.m));
             let numbers = unpack(block.qh, &block.qs);
             for (value, q) in values.iter_mut().zip(numbers) {
-                *value = f32::from(q) * d + m;
+                *value = q as f32 * d + m;
             }
         },
     );
@@ -95,12 +96,12 @@ pub(super) fn encode_1(src: &[f32], dst: &mut [u8]) {
 }
 
 #[inline(always)]
-fn unpack(qh: [u8; 4], qs: &[u8; 16]) -> [u8; SMALL] {
-    let high = u32::from_le_bytes(qh);
+fn unpack(qh: [u8; 4], qs: &[u8; 16]) -> [i32; SMALL] {
+    // Words of 32 bits, so that every lane shifts out its own fifth bit.
+    let (low, high) = (q4::unpack(qs), u32::from_le_bytes(qh));
     let mut numbers = [0; SMALL];
-    for (i, q) in qs.iter().enumerate() {
-        numbers[i] = q & 15 | ((high >> i) as u8 & 1) << 4;
-        numbers[i + 16] = q >> 4 | ((high >> (i + 16)) as u8 & 1) << 4;
+    for (i, (number, low)) in numbers.iter_mut().zip(low).enumerate() {
+        *number = (u32::from(low) | (high >> i & 1) << 4) as i32;
     }
     numbers
 }

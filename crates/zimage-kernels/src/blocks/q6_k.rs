@@ -35,14 +35,18 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
         #[inline(always)]
         |block: &Q6K, values: &mut [f32; LARGE]| {
             let d = half(block.d);
-            for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = d * f32::from(block.scales[group]);
-                let (low_shift, high_shift) = (group / 4 % 2 * 4, group / 2 % 4 * 2);
-                let low = &block.ql[group / 8 * 64 + group % 4 * 16..][..16];
-                let high = &block.qh[group / 8 * 32 + group % 2 * 16..][..16];
+            // Two groups at once: loops over 16 values are not vectorized.
+            for (pair, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                let (low_shift, high_shift) = (pair / 2 % 2 * 4, pair % 4 * 2);
+                let low = &block.ql[pair / 4 * 64 + pair % 2 * 32..][..32];
+                let high = &block.qh[pair / 4 * 32..][..32];
                 for ((value, low), high) in values.iter_mut().zip(low).zip(high) {
                     let q = low >> low_shift & 15 | (high >> high_shift & 3) << 4;
-                    *value = scale * f32::from(q as i8 - 32);
+                    *value = f32::from(q as i8 - 32);
+                }
+                for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                    let scale = d * f32::from(block.scales[pair * 2 + group]);
+                    values.iter_mut().for_each(|value| *value *= scale);
                 }
             }
         },

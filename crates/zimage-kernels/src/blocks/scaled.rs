@@ -3,9 +3,15 @@
 //! One description covers them all: small numbers packed along the rows, a scale for each group of them, in some formats
 //! also a bias. Source: `mx.quantize` of MLX; the quantized tensors of ComfyUI (`comfy_quant`).
 
+mod decode;
+mod encode;
+mod rotation;
+
 use std::fmt;
 
-use super::{f8, f16};
+use super::{bf16, f8, f16};
+
+pub use encode::ScaledEncoder;
 
 /// Values in a block of [`Scaled::rotated`].
 pub const ROTATED: usize = 256;
@@ -83,9 +89,6 @@ pub struct Planes<'a> {
     pub biases: &'a [u8],
 }
 
-/// Values of the codes of [`Element::E2M1`].
-const E2M1: [f32; 16] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
-
 impl Element {
     /// Bits of a value.
     pub fn bits(self) -> usize {
@@ -104,6 +107,17 @@ impl ScaleType {
             ScaleType::F32 => 4,
             ScaleType::F16 | ScaleType::BF16 => 2,
             ScaleType::E4M3 | ScaleType::E8M0 => 1,
+        }
+    }
+
+    /// Writes a scale to the first bytes of `bytes`, for those types that take any number.
+    #[inline(always)]
+    fn write(self, scale: f32, bytes: &mut [u8]) {
+        match self {
+            ScaleType::F32 => bytes[..4].copy_from_slice(&scale.to_le_bytes()),
+            ScaleType::F16 => bytes[..2].copy_from_slice(&f16::round(scale).to_le_bytes()),
+            ScaleType::BF16 => bytes[..2].copy_from_slice(&bf16::round(scale).to_le_bytes()),
+            ScaleType::E4M3 | ScaleType::E8M0 => unreachable!("no encoder writes such scales: this is a bug"),
         }
     }
 
@@ -135,6 +149,14 @@ impl Scaled {
         }
     }
 
+    /// Whether this describes weights at all: `bits` of 2 to 6 or 8, groups of a power of two from 16 on, no swizzled
+    /// scales without groups.
+    pub fn is_valid(self) -> bool {
+        let bits = !matches!(self.element, Element::Unsigned(bits) if !matches!(bits, 2..=6 | 8));
+        let group = !matches!(self.group, Group::Columns(n) if n < 16 || !n.is_power_of_two());
+        bits && group && (!self.swizzled || matches!(self.group, Group::Columns(_)))
+    }
+
     /// Values that a row must have a multiple of.
     pub fn block_len(self) -> usize {
         let group = if let Group::Columns(n) = self.group { n } else { 1 };
@@ -144,13 +166,14 @@ impl Scaled {
             Element::Unsigned(_) => 32, // whole words of 32 bits
         };
         let rotated = if self.rotated { ROTATED } else { 1 };
-        // All of them are powers of two, or multiples of each other.
+        // All of them are powers of two, where this is valid.
         group.max(packed).max(rotated)
     }
 
     /// Bytes of the packed values of a row.
     pub fn row_bytes(self, cols: usize) -> usize {
-        cols * self.element.bits() / 8
+        // No value takes more than a byte, and eight are a whole number of bytes: this cannot overflow.
+        cols / 8 * self.element.bits() + cols % 8 * self.element.bits() / 8
     }
 
     /// Scales of a row; 0 where one serves the whole matrix.
@@ -158,45 +181,26 @@ impl Scaled {
         match self.group {
             Group::Tensor => 0,
             Group::Row => 1,
-            Group::Columns(n) => cols / n,
+            Group::Columns(n) => cols / n.max(1),
         }
     }
 
-    /// Bytes of the scales of a matrix.
-    pub fn scale_bytes(self, rows: usize, cols: usize) -> usize {
+    /// Bytes of the scales of a matrix; `None` where there are more than can be counted.
+    pub fn scale_bytes(self, rows: usize, cols: usize) -> Option<usize> {
+        let per_row = self.row_scales(cols);
         let scales = match self.group {
             Group::Tensor => 1,
-            _ if self.swizzled => rows.next_multiple_of(128) * self.row_scales(cols).next_multiple_of(4),
-            _ => rows * self.row_scales(cols),
-        };
-        scales * self.scale.bytes()
-    }
-
-    /// Decodes one row; `cols` is `dst.len()`.
-    #[inline(always)]
-    pub(super) fn decode_row(self, planes: Planes, row: usize, factor: f32, dst: &mut [f32]) {
-        let cols = dst.len();
-        let bytes = self.row_bytes(cols);
-        self.unpack(&planes.values[row * bytes..(row + 1) * bytes], dst);
-        let group = if let Group::Columns(n) = self.group { n } else { cols.max(1) };
-        for (at, values) in dst.chunks_mut(group).enumerate() {
-            let place = self.place(row, at, cols) * self.scale.bytes();
-            let scale = self.scale.read(&planes.scales[place..]) * factor;
-            if self.biased {
-                let bias = self.scale.read(&planes.biases[place..]);
-                values.iter_mut().for_each(|value| *value = *value * scale + bias);
-            } else {
-                values.iter_mut().for_each(|value| *value *= scale);
+            _ if self.swizzled => {
+                rows.checked_next_multiple_of(128)?.checked_mul(per_row.checked_next_multiple_of(4)?)?
             }
-        }
-        if self.rotated {
-            dst.as_chunks_mut::<ROTATED>().0.iter_mut().for_each(rotate);
-        }
+            _ => rows.checked_mul(per_row)?,
+        };
+        scales.checked_mul(self.scale.bytes())
     }
 
-    /// Which scale belongs to a group.
-    fn place(self, row: usize, group: usize, cols: usize) -> usize {
-        let per_row = self.row_scales(cols);
+    /// Which scale belongs to a group of a row that has `per_row` of them.
+    #[inline(always)]
+    fn place(self, row: usize, group: usize, per_row: usize) -> usize {
         match self.group {
             Group::Tensor => 0,
             _ if self.swizzled => {
@@ -206,41 +210,6 @@ impl Scaled {
             _ => row * per_row + group,
         }
     }
-
-    /// The numbers themselves, without scales.
-    #[inline(always)]
-    fn unpack(self, src: &[u8], dst: &mut [f32]) {
-        match self.element {
-            Element::Unsigned(8) => src.iter().zip(dst).for_each(|(byte, value)| *value = f32::from(*byte)),
-            Element::I8 => src.iter().zip(dst).for_each(|(byte, value)| *value = f32::from(*byte as i8)),
-            Element::E4M3 => f8::decode_e4m3(src, dst),
-            Element::E5M2 => f8::decode_e5m2(src, dst),
-            Element::Unsigned(4) => self.halves(src, dst, f32::from),
-            Element::I4 => self.halves(src, dst, |code| f32::from((code << 4) as i8 >> 4)),
-            Element::E2M1 => self.halves(src, dst, |code| E2M1[usize::from(code)]),
-            Element::Unsigned(bits) => stream(src, usize::from(bits), dst),
-        }
-    }
-
-    /// Two values in a byte.
-    #[inline(always)]
-    fn halves(self, src: &[u8], dst: &mut [f32], value: impl Fn(u8) -> f32) {
-        let shifts = if self.high_first { [4, 0] } else { [0, 4] };
-        for (byte, pair) in src.iter().zip(dst.as_chunks_mut::<2>().0) {
-            *pair = shifts.map(|shift| value(byte >> shift & 15));
-        }
-    }
-}
-
-/// Unsigned numbers of `bits` each, one after the other, lowest bit first; some lie across two bytes.
-#[inline(always)]
-fn stream(src: &[u8], bits: usize, dst: &mut [f32]) {
-    for (at, value) in dst.iter_mut().enumerate() {
-        let (byte, shift) = (at * bits / 8, at * bits % 8);
-        let next = src.get(byte + 1).copied().unwrap_or(0);
-        let window = u16::from_le_bytes([src[byte], next]);
-        *value = f32::from(window >> shift & ((1 << bits) - 1));
-    }
 }
 
 /// A power of two; 255 is not a number.
@@ -249,23 +218,6 @@ fn e8m0(byte: u8) -> f32 {
         0 => f32::from_bits(0x0040_0000), // 2^-127, a subnormal
         255 => f32::NAN,
         _ => f32::from_bits(u32::from(byte) << 23),
-    }
-}
-
-/// Multiplies a block by the regular Hadamard matrix `H4 x H4 x H4 x H4 / 16`, which is its own inverse.
-///
-/// `H4` has the rows (1,1,1,-1), (1,1,-1,1), (1,-1,1,1), (-1,1,1,1): every output is half the sum of four less one of
-/// them, `H4 x = sum(x) - 2 reversed(x)`, and a product over one axis of the 4 x 4 x 4 x 4 block follows the other.
-fn rotate(block: &mut [f32; ROTATED]) {
-    for stride in [1, 4, 16, 64] {
-        for start in (0..ROTATED).filter(|at| at / stride % 4 == 0) {
-            let places = [0, 1, 2, 3].map(|step| start + step * stride);
-            let x = places.map(|place| block[place]);
-            let half = 0.5 * (x[0] + x[1] + x[2] + x[3]);
-            for (place, opposite) in places.into_iter().zip([x[3], x[2], x[1], x[0]]) {
-                block[place] = half - opposite;
-            }
-        }
     }
 }
 

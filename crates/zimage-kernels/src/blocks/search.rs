@@ -208,8 +208,7 @@ pub(super) fn fit_around_zero<const N: usize, const G: usize>(x: &Lanes<N, G>, h
     }
     let mut best_step = extreme.map(|extreme| -half / extreme);
     let (products, squares) = sums(x, &best_step, half);
-    let mut scales: [f32; G] =
-        std::array::from_fn(|g| if squares[g] != 0.0 { products[g] / squares[g] } else { 0.0 });
+    let mut scales: [f32; G] = std::array::from_fn(|g| if squares[g] != 0.0 { products[g] / squares[g] } else { 0.0 });
     let mut best: [f32; G] = std::array::from_fn(|g| scales[g] * products[g]);
     for k in (-9..=9).filter(|k| *k != 0) {
         let step = extreme.map(|extreme| -(half + 0.1 * k as f32) / extreme);
