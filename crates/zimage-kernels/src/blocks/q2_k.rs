@@ -38,13 +38,13 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
             // Two groups at once: loops over 16 values are not vectorized.
             for (pair, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
                 let shift = pair % 4 * 2;
-                for (value, q) in values.iter_mut().zip(&block.qs[pair / 4 * 32..][..32]) {
-                    *value = f32::from(q >> shift & 3);
-                }
-                for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let [first, second] = [0, 1].map(|group| {
                     let byte = block.scales[pair * 2 + group];
-                    let (scale, minimum) = (d * f32::from(byte & 15), dmin * f32::from(byte >> 4));
-                    values.iter_mut().for_each(|value| *value = scale * *value - minimum);
+                    (d * f32::from(byte & 15), dmin * f32::from(byte >> 4))
+                });
+                for (i, (value, q)) in values.iter_mut().zip(&block.qs[pair / 4 * 32..][..32]).enumerate() {
+                    let (scale, minimum) = if i < 16 { first } else { second };
+                    *value = scale * f32::from(q >> shift & 3) - minimum;
                 }
             }
         },

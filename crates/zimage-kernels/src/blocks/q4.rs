@@ -46,8 +46,9 @@ pub(super) fn decode_0(src: &[u8], dst: &mut [f32]) {
         #[inline(always)]
         |block: &Q4_0, values: &mut [f32; SMALL]| {
             let d = half(block.d);
-            for (value, q) in values.iter_mut().zip(unpack(&block.qs)) {
-                *value = (i32::from(q) - 8) as f32 * d;
+            for (i, q) in block.qs.iter().enumerate() {
+                values[i] = f32::from((q & 15) as i8 - 8) * d;
+                values[i + 16] = f32::from((q >> 4) as i8 - 8) * d;
             }
         },
     );
@@ -61,8 +62,9 @@ pub(super) fn decode_1(src: &[u8], dst: &mut [f32]) {
         #[inline(always)]
         |block: &Q4_1, values: &mut [f32; SMALL]| {
             let (d, m) = (half(block.d), half(block.m));
-            for (value, q) in values.iter_mut().zip(unpack(&block.qs)) {
-                *value = f32::from(q) * d + m;
+            for (i, q) in block.qs.iter().enumerate() {
+                values[i] = f32::from(q & 15) * d + m;
+                values[i + 16] = f32::from(q >> 4) * d + m;
             }
         },
     );
@@ -85,17 +87,6 @@ pub(super) fn encode_1(src: &[f32], dst: &mut [u8]) {
         let qs = pack(values.map(|value| ((value - low) * inverse + 0.5) as u8));
         Q4_1 { d: to_half(d), m: to_half(low), qs }
     });
-}
-
-/// The numbers in the order of the values. Two large words, because loops over 16 bytes are not vectorized.
-#[inline(always)]
-pub(super) fn unpack(qs: &[u8; 16]) -> [u8; SMALL] {
-    const LOWER_HALVES: u128 = u128::from_le_bytes([15; 16]);
-    let word = u128::from_le_bytes(*qs);
-    let mut numbers = [0; SMALL];
-    numbers[..16].copy_from_slice(&(word & LOWER_HALVES).to_le_bytes());
-    numbers[16..].copy_from_slice(&(word >> 4 & LOWER_HALVES).to_le_bytes());
-    numbers
 }
 
 fn pack(numbers: [u8; SMALL]) -> [u8; 16] {

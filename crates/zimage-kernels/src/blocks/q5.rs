@@ -3,7 +3,6 @@
 //! Source: `block_q5_0`, `block_q5_1` of ggml with their `quantize_row_*_ref` and `dequantize_row_*`.
 
 use super::layout::{Block, SMALL, decode_each, encode_each, extreme, half, inverse, range, to_half};
-use super::q4;
 
 /// 32 values around zero.
 #[repr(C)]
@@ -95,10 +94,17 @@ pub(super) fn encode_1(src: &[f32], dst: &mut [u8]) {
     });
 }
 
+/// Every byte without its upper half.
+const LOWER_HALVES: u128 = u128::from_le_bytes([15; 16]);
+
 #[inline(always)]
 fn unpack(qh: [u8; 4], qs: &[u8; 16]) -> [i32; SMALL] {
     // Words of 32 bits, so that every lane shifts out its own fifth bit.
-    let (low, high) = (q4::unpack(qs), u32::from_le_bytes(qh));
+    let high = u32::from_le_bytes(qh);
+    let word = u128::from_le_bytes(*qs);
+    let mut low = [0; SMALL];
+    low[..16].copy_from_slice(&(word & LOWER_HALVES).to_le_bytes());
+    low[16..].copy_from_slice(&(word >> 4 & LOWER_HALVES).to_le_bytes());
     let mut numbers = [0; SMALL];
     for (i, (number, low)) in numbers.iter_mut().zip(low).enumerate() {
         *number = (u32::from(low) | (high >> i & 1) << 4) as i32;

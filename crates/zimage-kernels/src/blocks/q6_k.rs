@@ -40,13 +40,10 @@ pub(super) fn decode(src: &[u8], dst: &mut [f32]) {
                 let (low_shift, high_shift) = (pair / 2 % 2 * 4, pair % 4 * 2);
                 let low = &block.ql[pair / 4 * 64 + pair % 2 * 32..][..32];
                 let high = &block.qh[pair / 4 * 32..][..32];
-                for ((value, low), high) in values.iter_mut().zip(low).zip(high) {
+                let [first, second] = [0, 1].map(|group| d * f32::from(block.scales[pair * 2 + group]));
+                for (i, ((value, low), high)) in values.iter_mut().zip(low).zip(high).enumerate() {
                     let q = low >> low_shift & 15 | (high >> high_shift & 3) << 4;
-                    *value = f32::from(q as i8 - 32);
-                }
-                for (group, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                    let scale = d * f32::from(block.scales[pair * 2 + group]);
-                    values.iter_mut().for_each(|value| *value *= scale);
+                    *value = if i < 16 { first } else { second } * f32::from(q as i8 - 32);
                 }
             }
         },

@@ -249,4 +249,6 @@ impl fmt::Display for Group {
 }
 
 #[cfg(test)]
+mod goldens;
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,9 @@
 //!     widen their scales and biases
 //!     for every 32 numbers: unpack them, multiply each by the scale of its group, add the bias
 //! ```
-//! Loops over 32 values are vectorized for every level; those over fewer are unrolled into single operations.
+//! Short loops of known length are unrolled into single operations before they can be vectorized. Loops over bytes are
+//! therefore over whole groups. Numbers that share bytes are unpacked eight at a time, as one vector, into an array of
+//! 32 that is multiplied afterwards: of several ways the one that the compiler made vectors of.
 
 use super::rotation::rotate;
 use super::{Element, Group, Planes, ROTATED, Scaled};
@@ -32,14 +34,14 @@ impl Scaled {
             (Element::Unsigned(4), true) => row.decode(src, dst, halves::<1>(unsigned)),
             (Element::Unsigned(5), _) => row.decode(src, dst, stream::<5, 20>),
             (Element::Unsigned(6), _) => row.decode(src, dst, stream::<6, 24>),
-            (Element::Unsigned(_), _) => row.decode(src, dst, each(f32::from)),
+            (Element::Unsigned(_), _) => row.decode_bytes(src, dst, f32::from),
             (Element::I4, false) => row.decode(src, dst, halves::<0>(signed)),
             (Element::I4, true) => row.decode(src, dst, halves::<1>(signed)),
             (Element::E2M1, false) => row.decode(src, dst, halves::<0>(e2m1)),
             (Element::E2M1, true) => row.decode(src, dst, halves::<1>(e2m1)),
-            (Element::I8, _) => row.decode(src, dst, each(|byte| f32::from(byte as i8))),
-            (Element::E4M3, _) => row.decode(src, dst, each(f8::e4m3)),
-            (Element::E5M2, _) => row.decode(src, dst, each(f8::e5m2)),
+            (Element::I8, _) => row.decode_bytes(src, dst, |byte| f32::from(byte as i8)),
+            (Element::E4M3, _) => row.decode_bytes(src, dst, f8::e4m3),
+            (Element::E5M2, _) => row.decode_bytes(src, dst, f8::e5m2),
         }
         if self.rotated {
             dst.as_chunks_mut::<ROTATED>().0.iter_mut().for_each(rotate);
@@ -62,26 +64,59 @@ impl Row<'_> {
     /// `BYTES` bytes hold 32 numbers, which `unpack` writes out.
     #[inline(always)]
     fn decode<const BYTES: usize>(self, src: &[u8], dst: &mut [f32], unpack: impl Fn(&[u8; BYTES], &mut [f32; LEN])) {
-        let cols = dst.len();
         let Group::Columns(group) = self.scaled.group else {
-            return line(src, dst, self.line(0, 1), unpack);
+            return one_group(src, dst, self.line(0, 1), unpack);
         };
-        let per_row = self.scaled.row_scales(cols);
-        let packed = group * BYTES / LEN;
+        self.by_groups(
+            src,
+            dst,
+            #[inline(always)]
+            |src, dst, lines| {
+                if group == LEN / 2 {
+                    return halves_of_chunks(src, dst, lines, &unpack);
+                }
+                let groups = src.chunks_exact(group * BYTES / LEN).zip(dst.chunks_exact_mut(group));
+                for ((src, dst), line) in groups.zip(lines) {
+                    whole_chunks(src.as_chunks().0, dst.as_chunks_mut().0, *line, &unpack);
+                }
+            },
+        );
+    }
+
+    /// Every byte is a number.
+    #[inline(always)]
+    fn decode_bytes(self, src: &[u8], dst: &mut [f32], number: impl Fn(u8) -> f32) {
+        let Group::Columns(group) = self.scaled.group else {
+            return bytes(src, dst, self.line(0, 1), number);
+        };
+        self.by_groups(
+            src,
+            dst,
+            #[inline(always)]
+            |src, dst, lines| {
+                for ((src, dst), line) in src.chunks_exact(group).zip(dst.chunks_exact_mut(group)).zip(lines) {
+                    bytes(src, dst, *line, &number);
+                }
+            },
+        );
+    }
+
+    /// Calls `decode` with the bytes, the place and the scales of [`GROUPS`] groups after the other.
+    #[inline(always)]
+    fn by_groups(self, src: &[u8], dst: &mut [f32], decode: impl Fn(&[u8], &mut [f32], &[Line])) {
+        let per_row = self.scaled.row_scales(dst.len());
+        if per_row == 0 {
+            return;
+        }
+        let group = dst.len() / per_row;
+        let packed = group / 8 * self.scaled.element.bits();
         let mut lines = [(0.0, 0.0); GROUPS];
         for (part, (src, dst)) in src.chunks(GROUPS * packed).zip(dst.chunks_mut(GROUPS * group)).enumerate() {
             let lines = &mut lines[..dst.len() / group];
             for (at, line) in lines.iter_mut().enumerate() {
                 *line = self.line(part * GROUPS + at, per_row);
             }
-            if group == LEN / 2 {
-                halves_of_chunks(src, dst, lines, &unpack);
-            } else {
-                let groups = src.chunks_exact(packed).zip(dst.chunks_exact_mut(group));
-                for ((src, dst), scale) in groups.zip(lines) {
-                    whole_chunks(src.as_chunks().0, dst.as_chunks_mut().0, *scale, &unpack);
-                }
-            }
+            decode(src, dst, lines);
         }
     }
 
@@ -94,9 +129,22 @@ impl Row<'_> {
     }
 }
 
+/// Bytes with one scale.
+#[inline(always)]
+fn bytes(src: &[u8], dst: &mut [f32], (scale, bias): Line, number: impl Fn(u8) -> f32) {
+    for (byte, value) in src.iter().zip(dst) {
+        *value = number(*byte) * scale + bias;
+    }
+}
+
 /// Any number of values with one scale.
 #[inline(always)]
-fn line<const BYTES: usize>(src: &[u8], dst: &mut [f32], scale: Line, unpack: impl Fn(&[u8; BYTES], &mut [f32; LEN])) {
+fn one_group<const BYTES: usize>(
+    src: &[u8],
+    dst: &mut [f32],
+    scale: Line,
+    unpack: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+) {
     let ((packed, packed_rest), (values, rest)) = (src.as_chunks::<BYTES>(), dst.as_chunks_mut::<LEN>());
     whole_chunks(packed, values, scale, &unpack);
     if !rest.is_empty() {
@@ -142,17 +190,6 @@ fn halves_of_chunks<const BYTES: usize>(
             for (value, number) in values.iter_mut().zip(numbers) {
                 *value = number * scale + bias;
             }
-        }
-    }
-}
-
-/// A number in each byte.
-#[inline(always)]
-fn each(number: impl Fn(u8) -> f32) -> impl Fn(&[u8; LEN], &mut [f32; LEN]) {
-    #[inline(always)]
-    move |packed, values| {
-        for (value, byte) in values.iter_mut().zip(packed) {
-            *value = number(*byte);
         }
     }
 }

@@ -70,3 +70,82 @@ fn halves_of_a_byte_come_in_either_order() {
     assert_eq!(decode(Scaled { high_first: true, ..low }, planes, 0, 2), [1.0, -6.0]);
     assert_eq!(decode(Scaled { element: Element::I4, ..low }, planes, 0, 2), [-1.0, 2.0]);
 }
+
+#[test]
+fn planes_of_other_lengths_are_refused() {
+    use crate::blocks::{Format, Layout, Matrix};
+    let affine = Layout::Scaled(Scaled::affine(4, 32, ScaleType::BF16));
+    assert_eq!(affine.planes(3, 64), Some([96, 12, 12]));
+    let bytes = [0; 96];
+    let matrix = |values: usize, scales: usize, biases: usize| {
+        let planes = Planes { values: &bytes[..values], scales: &bytes[..scales], biases: &bytes[..biases] };
+        Matrix::new(affine, 3, 64, planes, 1.0)
+    };
+    assert!(matrix(96, 12, 12).is_some());
+    assert!([matrix(95, 12, 12), matrix(96, 11, 12), matrix(96, 12, 0), matrix(0, 0, 0)].iter().all(Option::is_none));
+    assert!(Matrix::rows_of(Format::Q4_0, 1, 33, &bytes[..18]).is_none());
+    assert!(Matrix::rows_of(Format::F32, usize::MAX / 2, 4, &[]).is_none());
+}
+
+#[test]
+fn sizes_beyond_counting_and_impossible_formats_have_no_planes() {
+    use crate::blocks::Layout;
+    let fp8 = scaled(Element::E4M3, Group::Columns(32), ScaleType::E8M0);
+    let huge = usize::MAX - 31;
+    for format in [fp8, Scaled { swizzled: true, ..fp8 }, scaled(Element::I4, Group::Row, ScaleType::F32)] {
+        assert!(format.is_valid());
+        assert_eq!(Layout::Scaled(format).planes(huge, huge), None, "{format}");
+        assert_eq!(Layout::Scaled(format).planes(huge, 32), None, "{format}");
+        assert!(Layout::Scaled(format).planes(0, huge).is_some(), "{format}");
+    }
+    let affine = |bits, group| Scaled::affine(bits, group, ScaleType::F16);
+    let swizzled_rows = Scaled { swizzled: true, ..scaled(Element::I8, Group::Row, ScaleType::F32) };
+    for format in [affine(0, 64), affine(7, 64), affine(255, 64), affine(4, 0), affine(4, 48), affine(4, 8)] {
+        assert!(!format.is_valid());
+        assert_eq!(Layout::Scaled(format).planes(0, 0), None);
+        assert!(format.encoder().is_none());
+    }
+    assert_eq!(Layout::Scaled(swizzled_rows).planes(1, 32), None);
+}
+
+#[test]
+fn rows_of_any_length_decode_like_their_single_values() {
+    use crate::Level;
+    use crate::blocks::{Layout, Matrix};
+    let scale = 0.5_f32.to_le_bytes();
+    for element in [Element::I8, Element::E5M2, Element::Unsigned(8), Element::I4, Element::E2M1] {
+        let format = scaled(element, Group::Tensor, ScaleType::F32);
+        let step = format.block_len();
+        for cols in (0..100).step_by(step) {
+            let values: Vec<u8> = (0..3 * format.row_bytes(cols)).map(|at| (at * 41 % 120) as u8).collect();
+            let planes = Planes { values: &values, scales: &scale, biases: &[] };
+            let matrix = Matrix::new(Layout::Scaled(format), 3, cols, planes, 3.0).expect("planes of these sizes");
+            let singles: Vec<f32> = values
+                .chunks(step * element.bits() / 8)
+                .flat_map(|values| {
+                    let planes = Planes { values, scales: &scale, biases: &[] };
+                    decode(format, planes, 0, step).into_iter().map(|value| value * 3.0)
+                })
+                .collect();
+            for level in Level::supported() {
+                let mut found = vec![f32::NAN; 3 * cols];
+                matrix.decode_rows_at(level, 0..3, &mut found);
+                assert_eq!(found, singles, "{format}, {cols} columns, {level:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn values_that_no_group_can_hold_do_not_stop_the_encoder() {
+    for bits in [2, 3, 4, 5, 6, 8] {
+        let encoder = Scaled::affine(bits, 32, ScaleType::F16).encoder().expect("an encoder");
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, f32::from_bits(1)] {
+            let values: Vec<f32> = (0..64).map(|at| if at % 7 == 0 { value } else { at as f32 }).collect();
+            let mut planes = [vec![0; 8 * usize::from(bits)], vec![0; 4], vec![0; 4]];
+            let [packed, scales, biases] = &mut planes;
+            encoder.encode(&values, packed, scales, biases);
+            encoder.encode(&[value; 64], packed, scales, biases);
+        }
+    }
+}
