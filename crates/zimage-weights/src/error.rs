@@ -150,12 +150,50 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
-    /// Weights were to be written in a format that safetensors files do not have.
-    #[error("weights cannot be written as {format}: safetensors files hold f32, bf16 or f16")]
+    /// Weights were to be written in a format that is only read.
+    #[error("weights cannot be written as {format} here")]
     UnwritableFormat {
         /// The name of the format.
-        format: &'static str,
+        format: String,
     },
+    /// Models that are to be merged are not of one kind.
+    #[error("{label} cannot be merged with {base}: {problem}")]
+    Merge {
+        /// The model.
+        label: String,
+        /// The one that it is merged into.
+        base: String,
+        /// What differs, and what can be done about it.
+        problem: String,
+    },
+    /// Files of a layout cannot hold weights of a precision.
+    #[error(
+        "{target} files cannot hold {precision} weights\nhint: int2 to int8 are for mlx, q8_0, q4_k and the like for gguf; \
+         f32, bf16 and f16 are for all"
+    )]
+    PrecisionOfTarget {
+        /// The precision that was asked for.
+        precision: String,
+        /// The layout.
+        target: &'static str,
+    },
+    /// What was to be written is there already.
+    #[error("{} exists\nhint: choose another name, or replace it with --force", path.display())]
+    Exists {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// A written tensor is not what its source is in its format.
+    #[error("the written {component} differs from its source in {tensor}")]
+    NotVerified {
+        /// Its canonical name.
+        tensor: String,
+        /// The part that it is of.
+        component: Component,
+    },
+    /// The caller asked to stop.
+    #[error("cancelled")]
+    Cancelled,
     /// The file claims to be GGUF and breaks its rules.
     #[error("{file} is not a valid GGUF file: {problem}")]
     Gguf {

@@ -8,6 +8,9 @@ use crate::schema::Component;
 /// The tensors that the original application does not keep.
 pub const DROPPED: [&str; 2] = ["x_pad_token", "cap_pad_token"];
 
+/// The file in which this program keeps them for such a directory.
+pub const PAD_TOKENS: &str = "pad_tokens.safetensors";
+
 /// The table of one part. `transposed` says whether kernels have their input channels last, as MLX computes with them;
 /// some files keep them as they were.
 pub fn rules(component: Component, sizes: VaeSizes, transposed: bool) -> Vec<Rule> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::parts::{Source, held};
 use super::{Parts, SCHEDULER_CONFIG};
 use crate::container::Container;
+use crate::dialect::mlx;
 use crate::schema::Component;
 use crate::{Error, Result};
 
@@ -24,7 +25,7 @@ pub(super) fn parts_in(directory: &Path) -> Result<Option<Parts>> {
     let mut refused = None;
     let sources = sources_in(directory)?;
     let none = sources.is_empty();
-    for source in sources {
+    for source in sources.into_iter().filter(|source| !source.path().ends_with(mlx::PAD_TOKENS)) {
         // A LoRA or an upscaler may lie beside a model.
         match source.container(Component::Transformer).and_then(|container| held(&source.label(), &container)) {
             Ok(components) => found.extend(components.into_iter().map(|component| (component, source.clone()))),
@@ -54,6 +55,7 @@ pub(super) fn parts_in(directory: &Path) -> Result<Option<Parts>> {
         vae,
         tokenizer: existing(super::TOKENIZER).or_else(|| existing("tokenizer.json")),
         scheduler: existing(SCHEDULER_CONFIG),
+        pad_tokens_from: existing(mlx::PAD_TOKENS),
         ..Parts::default()
     }))
 }

@@ -11,8 +11,20 @@ use crate::llama_cpp;
 use crate::schema::{Component, TransformerConfig};
 use crate::{Error, Result};
 
+/// Where this program writes the configs of the parts into the header of a file, in the order of [`Component::ALL`].
+pub(crate) const CONFIG_KEYS: [&str; 3] =
+    ["zimage.transformer_config", "zimage.text_encoder_config", "zimage.vae_config"];
+/// The same for the scheduler.
+pub(crate) const SCHEDULER_KEY: &str = "zimage.scheduler_config";
+
 /// The config of a part in a container, and where it was found: the file beside it, else what its shapes say.
 pub(crate) fn config_of(label: &str, container: &Container, component: Component) -> Result<(Value, Option<String>)> {
+    let key = CONFIG_KEYS[component as usize];
+    if let Some(text) = container.metadata().get(key) {
+        let file = format!("{key} of {label}");
+        let json = |source| Error::Json { file: file.clone(), source };
+        return Ok((serde_json::from_str(text).map_err(json)?, Some(file.clone())));
+    }
     let directory = container.files().first().and_then(|file| file.path()).and_then(Path::parent);
     let named = format!("{}_config.json", component.folder());
     for candidate in [&*named, "config.json", component.config_file()] {

@@ -18,7 +18,7 @@ use crate::dialect::Naming;
 use crate::schema::{Component, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Error, Result};
 
-pub(crate) use configs::{config_of, config_place};
+pub(crate) use configs::{CONFIG_KEYS, SCHEDULER_KEY, config_of, config_place, to_mlx};
 use files::Files;
 pub(crate) use parts::held;
 pub use parts::{Origin, Parts};
@@ -28,7 +28,7 @@ pub use weights::{Precision, PrecisionCount, Weights};
 
 /// File that names the pipeline and its parts.
 pub(crate) const MODEL_INDEX: &str = "model_index.json";
-const SCHEDULER_CONFIG: &str = "scheduler/scheduler_config.json";
+pub(crate) const SCHEDULER_CONFIG: &str = "scheduler/scheduler_config.json";
 const TOKENIZER: &str = "tokenizer/tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
@@ -121,6 +121,7 @@ impl Checkpoint {
             vae: given.vae.or(found.vae),
             tokenizer: given.tokenizer.or(found.tokenizer),
             scheduler: given.scheduler.or(found.scheduler),
+            pad_tokens_from: given.pad_tokens_from.or(found.pad_tokens_from),
             ..given
         }))
     }
@@ -232,6 +233,29 @@ impl Checkpoint {
         let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         let config = format!("{folder}{TOKENIZER_CONFIG}");
         if files.exists(&config) { files.json(&config).map(Some) } else { Ok(None) }
+    }
+
+    /// The tokenizer's files by their names: `tokenizer.json`, and what lies beside it for other programs.
+    pub fn tokenizer_files(&self) -> Result<Vec<(&'static str, Bytes)>> {
+        const BESIDE: [&str; 6] = [
+            TOKENIZER_CONFIG,
+            "vocab.json",
+            "merges.txt",
+            "special_tokens_map.json",
+            "added_tokens.json",
+            "chat_template.jinja",
+        ];
+        let mut found = vec![("tokenizer.json", self.tokenizer_json()?)];
+        if let Tokenizer::File(files, file) = &self.tokenizer {
+            let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+            for name in BESIDE {
+                let path = format!("{folder}{name}");
+                if files.exists(&path) {
+                    found.push((name, files.read(&path)?));
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The files of an embedded checkpoint by their paths; none for a directory.

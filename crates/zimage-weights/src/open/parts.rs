@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{Files, MODEL_INDEX, SCHEDULER_CONFIG, TOKENIZER, check_pipeline, collect, index_file, weights_file};
+use super::{
+    Files, MODEL_INDEX, SCHEDULER_CONFIG, SCHEDULER_KEY, TOKENIZER, check_pipeline, collect, index_file, weights_file,
+};
 use crate::container::Container;
 use crate::dialect::Naming;
 use crate::inspect::Dialect;
@@ -228,16 +230,24 @@ pub(super) fn tokenizer(
 
 /// The scheduler's config and where it comes from.
 pub(super) fn scheduler(parts: &Parts, transformer: &Source) -> Result<(Value, String)> {
-    match companion(parts.scheduler.as_deref(), &[transformer], SCHEDULER_CONFIG)? {
-        Some((files, file)) => Ok((files.json(&file)?, files.display(&file))),
-        None => {
-            let config = json!({
-                "_class_name": "FlowMatchEulerDiscreteScheduler",
-                "num_train_timesteps": 1000,
-                "shift": 3.0,
-                "use_dynamic_shifting": false,
-            });
-            Ok((config, "shift 3, the default where there is no scheduler_config.json".to_owned()))
-        }
+    if let Some(path) = &parts.scheduler
+        && let Some((files, file)) = companion(Some(path), &[], SCHEDULER_CONFIG)?
+    {
+        return Ok((files.json(&file)?, files.display(&file)));
     }
+    if let Some(text) = transformer.container(Component::Transformer)?.metadata().get(SCHEDULER_KEY) {
+        let file = format!("{SCHEDULER_KEY} of {}", transformer.label());
+        let json = |source| Error::Json { file: file.clone(), source };
+        return Ok((serde_json::from_str(text).map_err(json)?, file.clone()));
+    }
+    if let Some((files, file)) = companion(None, &[transformer], SCHEDULER_CONFIG)? {
+        return Ok((files.json(&file)?, files.display(&file)));
+    }
+    let config = json!({
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": 1000,
+        "shift": 3.0,
+        "use_dynamic_shifting": false,
+    });
+    Ok((config, "shift 3, the default where there is no scheduler_config.json".to_owned()))
 }

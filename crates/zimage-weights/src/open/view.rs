@@ -59,6 +59,20 @@ impl WeightView {
         Some(self.values.slice(self.rows.start * row..self.rows.end * row))
     }
 
+    /// The values, scales and biases of the tensor's own rows; whole planes where one scale serves them all.
+    pub(crate) fn planes(&self) -> [Bytes; 3] {
+        let (rows, cols) = (self.rows.clone(), self.cols());
+        let part = |plane: &Bytes, row: usize| plane.slice(rows.start * row..rows.end * row);
+        match self.layout {
+            Layout::Rows(format) => [part(&self.values, format.row_bytes(cols)), Bytes::new(), Bytes::new()],
+            Layout::Scaled(scaled) => {
+                let scales = scaled.row_scales(cols) * scaled.scale.bytes();
+                let biases = if scaled.biased { part(&self.biases, scales) } else { Bytes::new() };
+                [part(&self.values, scaled.row_bytes(cols)), part(&self.scales, scales), biases]
+            }
+        }
+    }
+
     fn whole(&self) -> Option<Matrix<'_>> {
         let planes = Planes { values: &self.values, scales: &self.scales, biases: &self.biases };
         Matrix::new(self.layout, self.stored_rows, self.cols(), planes, self.factor)

@@ -17,6 +17,7 @@ use crate::schema::{self, Component, TensorSpec, TextEncoderConfig, TransformerC
 use crate::{Dtype, Error, Result};
 
 pub use shapes::vocabulary_of;
+pub(crate) use shapes::{model_index, tokenizer_config};
 
 /// What to write. [`RandomCheckpoint::turbo`] and [`RandomCheckpoint::tiny`] are starting points.
 #[derive(Clone, Debug, PartialEq)]
@@ -140,7 +141,7 @@ impl Stored {
     fn of(format: Format) -> Result<Self> {
         let holds = |dtype: &&Dtype| dtype.format() == Some(format) && dtype.in_safetensors();
         let dtype = Dtype::ALL.iter().copied().find(|dtype| holds(&dtype));
-        let refused = || Error::UnwritableFormat { format: format.name() };
+        let refused = || Error::UnwritableFormat { format: format.name().to_owned() };
         let (dtype, encoder) = dtype.zip(format.encoder()).ok_or_else(refused)?;
         Ok(Self { dtype, encoder })
     }

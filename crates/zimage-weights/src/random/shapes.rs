@@ -125,7 +125,7 @@ pub fn vocabulary_of(tokenizer: &Path) -> Result<usize> {
     Ok(parsed.model.vocab.into_values().chain(added).max().map_or(0, |highest| highest.saturating_add(1)))
 }
 
-pub(super) fn model_index() -> Value {
+pub(crate) fn model_index() -> Value {
     json!({
         "_class_name": "ZImagePipeline",
         "_diffusers_version": "0.36.0",
@@ -148,7 +148,7 @@ pub(super) fn scheduler_config() -> Value {
 }
 
 /// The chat template is Qwen3's for plain messages, without tools and system prompts, which Z-Image never uses.
-pub(super) fn tokenizer_config() -> Value {
+pub(crate) fn tokenizer_config() -> Value {
     json!({
         "add_bos_token": false,
         "add_prefix_space": false,

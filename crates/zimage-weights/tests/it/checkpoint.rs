@@ -342,6 +342,6 @@ fn formats_with_blocks_are_not_written_to_safetensors() {
     let format = Dtype::Q8_0.format().expect("a weight format");
     let plan = RandomCheckpoint { vae_format: format, ..RandomCheckpoint::tiny(300, 0) };
     let error = plan.write(&directory, &written.file("tokenizer/tokenizer.json")).expect_err("refused").to_string();
-    assert_eq!(error, "weights cannot be written as q8_0: safetensors files hold f32, bf16 or f16");
+    assert_eq!(error, "weights cannot be written as q8_0 here");
     assert!(!directory.exists());
 }

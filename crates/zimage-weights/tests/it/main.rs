@@ -2,11 +2,13 @@
 
 mod checkpoint;
 mod config;
+mod converting;
 mod gguf;
 mod gguf_writing;
 mod hostile;
 mod inspecting;
 mod llama_cpp;
+mod merging;
 mod parts;
 mod schema;
 mod sharding;
