@@ -16,6 +16,7 @@ Examples:
   zimage generate -m z_image_turbo-Q8_0.gguf --text-encoder Qwen3-4B-Q8_0.gguf --vae ae.safetensors \"a red fox\"
   zimage plan -m ./Z-Image-Turbo --width 2048 --height 2048 \"a red fox\"
   zimage doctor ./Z-Image-Turbo
+  zimage models pull Tongyi-MAI/Z-Image-Turbo
 
 Every setting of config.toml in $ZIMAGE_HOME may also come from the environment, as ZIMAGE_ and its name in capitals
 (ZIMAGE_MODEL, ZIMAGE_STEPS, ...). Flags win over the environment, and the environment over the file.";
@@ -46,12 +47,74 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say whether a model can be used, and what is wrong with it.
     Doctor(InspectArgs),
+    /// The models on this machine: list, fetch, import, choose, remove and check them.
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the installed models; `*` marks the default.
+    List {
+        /// Print one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a model from Hugging Face, as far as it is not in its cache, and install it.
+    #[command(after_help = PULL_HELP)]
+    Pull(PullArgs),
+    /// Install a model that is on the disk already; its files stay where they are.
+    Import(ImportArgs),
+    /// Make a model the default; `demo` goes back to the embedded one.
+    Use {
+        /// An installed model.
+        name: String,
+    },
+    /// Remove a model, and those of its files that were fetched or copied for it.
+    Rm {
+        /// An installed model.
+        name: String,
+    },
+    /// Read every file of a model, and compare it with what was installed.
+    Verify {
+        /// An installed model.
+        name: String,
+    },
+}
+
+const PULL_HELP: &str = "\
+Examples:
+  zimage models pull Tongyi-MAI/Z-Image-Turbo
+  zimage models pull Comfy-Org/z_image_turbo:split_files/vae/ae.safetensors --name flux-vae
+
+An interrupted pull goes on where it was. Files lie in the cache that diffusers uses too: HF_HOME, HF_HUB_CACHE.
+Also honoured: HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE.";
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// ORGANIZATION/NAME, and maybe @REVISION, and maybe :FILE for one file alone.
+    pub repo: String,
+    /// The name to install it under [default: that of the repository or the file].
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A model, or a part of one: a file or a directory.
+    pub path: PathBuf,
+    /// The name to install it under [default: that of the file or directory].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Copy the files into the home directory.
+    #[arg(long)]
+    pub copy: bool,
 }
 
 #[derive(Debug, Args)]
@@ -92,7 +155,7 @@ pub struct PromptArgs {
     #[arg(long, value_name = "FILE")]
     pub prompt_file: Option<PathBuf>,
 
-    /// An installed model, or the path of one [default: the embedded demo model].
+    /// An installed model, or the path of one [default: the one of `models use`, else the embedded demo model].
     #[arg(short, long, value_name = "NAME|PATH")]
     pub model: Option<String>,
 

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use zimage_store::Store;
+
+use crate::commands;
 use crate::failure::Failure;
 
 /// The settings that may stand in `config.toml`, and in the environment as `ZIMAGE_` and the name in capitals.
@@ -74,32 +77,33 @@ impl Environment {
         Ok(Self { home, config })
     }
 
-    /// Where a model is: a path as it is, or a name in `<home>/models`.
+    /// Where a model is: a path as it is, or the name of an installed one.
     pub fn find_model(&self, name: &str) -> Result<PathBuf, Failure> {
         let path = PathBuf::from(name);
         if path.exists() {
             return Ok(path);
         }
-        let is_name = !name.is_empty() && !name.contains(['/', '\\']) && name != "." && name != "..";
-        let installed = self.home.join("models").join(name);
-        if is_name && installed.exists() {
-            return Ok(installed);
-        }
-        let known = self.installed_models();
-        let hint = match known.is_empty() {
-            true => {
-                "give the path of a model directory or file, or leave --model out for the embedded demo model".into()
+        match self.store().find(name) {
+            Ok(model) => Ok(model.path),
+            Err(zimage_store::Error::Unknown { hint, .. }) => {
+                let failure = Failure::model(format!("there is no model `{name}`, neither as a path nor installed"));
+                Err(failure.with_hint(format!("{hint}; or give the path of a model directory or file")))
             }
-            false => format!("installed are {}; or give the path of a model directory or file", known.join(", ")),
-        };
-        Err(Failure::model(format!("there is no model `{name}`, neither as a path nor installed")).with_hint(hint))
+            Err(error) => Err(commands::models::refused(error)),
+        }
     }
 
-    fn installed_models(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.home.join("models")).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
+    /// The model of the settings, else the one of `models use`; none is the embedded demo model.
+    pub fn default_model(&self) -> Result<Option<String>, Failure> {
+        match &self.config.model {
+            Some(name) => Ok(Some(name.clone())),
+            None => self.store().active().map_err(commands::models::refused),
+        }
+    }
+
+    /// The installed models.
+    pub fn store(&self) -> Store {
+        Store::new(&self.home)
     }
 }
 

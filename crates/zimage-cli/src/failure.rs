@@ -38,6 +38,10 @@ impl Failure {
         Self::new(Code::Model, message)
     }
 
+    pub fn cancelled() -> Self {
+        Self::new(Code::Cancelled, "cancelled")
+    }
+
     fn new(code: Code, message: impl Display) -> Self {
         Self { code, message: message.to_string() }
     }

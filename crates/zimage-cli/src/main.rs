@@ -43,6 +43,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Plan(args) => commands::plan::run(&args, &Environment::load()?, &progress),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Models(command) => commands::models::run(&command, &Environment::load()?, &progress),
         Command::Completions { shell } => commands::completions::run(shell),
     }
 }

@@ -41,6 +41,23 @@ impl Progress {
         self.bar.set_message(name.to_string());
     }
 
+    /// A transfer of `total` bytes begins, `present` of which are there already.
+    pub fn bytes(&self, name: &str, total: u64, present: u64) {
+        self.bar.disable_steady_tick();
+        self.bar.set_style(style("{spinner} {msg} {bytes}/{total_bytes} {bar:30} {bytes_per_sec} {eta} left"));
+        self.bar.set_length(total);
+        self.bar.reset();
+        self.bar.set_message(name.to_string());
+        self.bar.set_position(present);
+        // What is there already says nothing about the speed.
+        self.bar.reset_eta();
+    }
+
+    /// So many bytes of the transfer are there.
+    pub fn position(&self, bytes: u64) {
+        self.bar.set_position(bytes);
+    }
+
     /// One step is done.
     pub fn step(&self) {
         self.bar.inc(1);

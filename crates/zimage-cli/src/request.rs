@@ -17,8 +17,8 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 
 /// How to get beyond the demo model.
-const REAL_MODEL: &str = "hint: the real one is Tongyi-MAI/Z-Image-Turbo on Hugging Face (33 GB, in the layout of \
-diffusers); download its directory, and give it with --model or ZIMAGE_MODEL";
+const REAL_MODEL: &str = "hint: `zimage models pull Tongyi-MAI/Z-Image-Turbo` fetches the real one (33 GB), and \
+`zimage models use Z-Image-Turbo` makes it the default";
 
 const DEFAULT_SIDE: u32 = 1024;
 const DEFAULT_STEPS: usize = 8;
@@ -55,7 +55,7 @@ impl Job {
         let (pipeline, label) = load(args, environment, device, progress)?;
         let load_time = started.elapsed();
 
-        let embedded = model_name(args, config).is_none();
+        let embedded = model_name(args, environment)?.is_none();
         let native = if embedded { pipeline.native_size() as u32 } else { DEFAULT_SIDE };
         let size = size(&args.size, config, native, picture.as_ref())?;
         let seed = args.sampling.seed.unwrap_or_else(random_seed);
@@ -187,8 +187,9 @@ fn prompts(args: &GenerateArgs) -> Result<Vec<String>, Failure> {
     Ok(prompts)
 }
 
-fn model_name<'a>(args: &'a GenerateArgs, config: &'a Config) -> Option<&'a str> {
-    args.prompt.model.as_deref().or(config.model.as_deref())
+fn model_name(args: &GenerateArgs, environment: &Environment) -> Result<Option<String>, Failure> {
+    let given = args.prompt.model.clone();
+    given.map_or_else(|| environment.default_model(), |name| Ok(Some(name)))
 }
 
 fn load(
@@ -209,7 +210,7 @@ fn load(
         ..Parts::default()
     };
     let whole = parts == Parts::default();
-    let Some(name) = model_name(args, config) else {
+    let Some(name) = model_name(args, environment)? else {
         if !whole {
             return Err(Failure::usage("parts of a model were given, and no model that they belong to")
                 .with_hint("give the model or its transformer with --model"));
@@ -219,7 +220,10 @@ fn load(
         progress.note(&format!("no model was chosen: using the {label}\n{REAL_MODEL}"));
         return Ok((pipeline, label));
     };
-    let path = environment.find_model(name)?;
+    if prompt.model.is_none() {
+        progress.note(&format!("model: {name}"));
+    }
+    let path = environment.find_model(&name)?;
     let pipeline = match whole {
         true => Pipeline::load(&path, device),
         false => Pipeline::load_parts(&Parts { transformer: path.clone(), ..parts }, device),
@@ -228,9 +232,13 @@ fn load(
     for origin in pipeline.checkpoint().origins() {
         progress.note(&format!("{}: {}", origin.part, origin.place));
     }
+    // An installed model may lie anywhere.
+    if path != Path::new(&name) {
+        return Ok((pipeline, name));
+    }
     // `.` and `..` have no name of their own.
     let full = if path.file_name().is_none() { path.canonicalize().unwrap_or(path) } else { path };
-    let label = full.file_name().map_or_else(|| name.to_string(), |name| name.to_string_lossy().into_owned());
+    let label = full.file_name().map_or_else(|| name.clone(), |name| name.to_string_lossy().into_owned());
     Ok((pipeline, label))
 }
 
