@@ -240,7 +240,8 @@ impl<'a> Reader<'a> {
         if inner == rank && rank > 0 {
             return Ok([out, cols]);
         }
-        let expected = if rank == 0 { "a rank above 0".to_owned() } else { format!("{rank} columns, as {right} has rows") };
+        let expected =
+            if rank == 0 { "a rank above 0".to_owned() } else { format!("{rank} columns, as {right} has rows") };
         let tensor = if rank == 0 { right } else { left };
         let found = if rank == 0 { vec![rank, cols] } else { vec![out, inner] };
         Err(LoraProblem::Shape { tensor: tensor.to_owned(), found, expected }.into())
@@ -251,12 +252,8 @@ impl<'a> Reader<'a> {
         Ok(match m.kind()? {
             Kind::LowRank => Product::LowRank { down: matrix(Part::Down)?, up: matrix(Part::Up)? },
             Kind::Hadamard => {
-                let [a1, b1, a2, b2] = [
-                    matrix(Part::Hada1A)?,
-                    matrix(Part::Hada1B)?,
-                    matrix(Part::Hada2A)?,
-                    matrix(Part::Hada2B)?,
-                ];
+                let [a1, b1, a2, b2] =
+                    [matrix(Part::Hada1A)?, matrix(Part::Hada1B)?, matrix(Part::Hada2A)?, matrix(Part::Hada2B)?];
                 hadamard(&a1, &b1, &a2, &b2, out, cols)
             }
             Kind::Kronecker => {

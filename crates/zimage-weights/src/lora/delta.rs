@@ -174,9 +174,7 @@ impl Delta {
     /// The delta of some of the rows, as a layer of its own.
     pub(super) fn cut(&self, rows: Range<usize>) -> Delta {
         let product = match &self.product {
-            Product::LowRank { down, up } => {
-                Product::LowRank { down: down.clone(), up: up.row_range(rows.clone()) }
-            }
+            Product::LowRank { down, up } => Product::LowRank { down: down.clone(), up: up.row_range(rows.clone()) },
             Product::Kronecker { w1, w2, skip } => {
                 let (first, last) = (skip + rows.start, skip + rows.end);
                 let (top, bottom) = (first / w2.rows(), last.div_ceil(w2.rows()));

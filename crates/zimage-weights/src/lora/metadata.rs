@@ -118,7 +118,8 @@ impl Settings {
     pub fn read(file: &SafeTensors, path: &Path) -> Result<Settings> {
         let metadata = file.metadata();
         let wrap = |problem| Error::Lora { file: file.label().to_owned(), problem: Box::new(problem) };
-        let number = |key: &str| metadata.get(key).and_then(|text| text.trim().parse().ok()).filter(|n: &f64| n.is_finite());
+        let number =
+            |key: &str| metadata.get(key).and_then(|text| text.trim().parse().ok()).filter(|n: &f64| n.is_finite());
         let mut peft = Vec::new();
         if let Some(text) = metadata.get(PEFT_KEY) {
             let refused = |reason: String| wrap(LoraProblem::Setting { key: PEFT_KEY.to_owned(), reason });
@@ -127,7 +128,8 @@ impl Settings {
             for (component, prefix) in
                 [(Component::Transformer, "transformer."), (Component::TextEncoder, "text_encoder.")]
             {
-                let part = |(key, value): (&String, &Value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone()));
+                let part =
+                    |(key, value): (&String, &Value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone()));
                 let part: Map<String, Value> = map.iter().filter_map(part).collect();
                 peft.push((Some(component), Peft::read(&part).map_err(wrap)?));
             }
@@ -140,7 +142,8 @@ impl Settings {
             let map: Map<String, Value> = serde_json::from_slice(&text).map_err(json)?;
             peft.push((None, Peft::read(&map).map_err(wrap)?));
         }
-        let network = number("ss_network_alpha").map(|alpha| (alpha, number("ss_network_dim").filter(|dim| *dim > 0.0)));
+        let network =
+            number("ss_network_alpha").map(|alpha| (alpha, number("ss_network_dim").filter(|dim| *dim > 0.0)));
         Ok(Settings { notes: Notes::of(metadata), network, peft })
     }
 

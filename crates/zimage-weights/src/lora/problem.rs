@@ -79,7 +79,7 @@ pub enum LoraProblem {
         index: usize,
     },
     /// A tensor is stored in a type that adapters are not read from.
-    #[error("{tensor} is stored as {dtype}, expected F32, F16, BF16 or F64")]
+    #[error("{tensor} is stored as {dtype}, expected a float")]
     Dtype {
         /// The tensor.
         tensor: String,
