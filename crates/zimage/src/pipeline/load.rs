@@ -2,7 +2,7 @@
 
 use super::{Pipeline, demo};
 use crate::Result;
-use crate::model::Parameters;
+use crate::model::{Adapters, Parameters};
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::text_encoder::TextEncoder;
 use crate::model::tokenizer::Tokenizer;
@@ -46,19 +46,22 @@ impl Pipeline {
             scheduler: SchedulerConfig::from_json(checkpoint.scheduler_config())?,
             checkpoint,
             device,
+            adapters: Adapters::default(),
         })
     }
 
     /// Maps the text encoder.
     pub(super) fn load_text_encoder(&self) -> Result<TextEncoder> {
         let weights = self.checkpoint.weights(Component::TextEncoder)?;
-        TextEncoder::load(self.checkpoint.text_encoder_config(), &Parameters::new(&weights, &self.device))
+        let parameters = Parameters::new(&weights, &self.device).with_adapters(&self.adapters);
+        TextEncoder::load(self.checkpoint.text_encoder_config(), &parameters)
     }
 
     /// Maps the transformer.
     pub(super) fn load_transformer(&self) -> Result<Transformer> {
         let weights = self.checkpoint.weights(Component::Transformer)?;
-        Transformer::load(self.checkpoint.transformer_config(), &Parameters::new(&weights, &self.device))
+        let parameters = Parameters::new(&weights, &self.device).with_adapters(&self.adapters);
+        Transformer::load(self.checkpoint.transformer_config(), &parameters)
     }
 
     /// Reads the decoder half of the VAE.
