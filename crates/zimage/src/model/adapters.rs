@@ -36,7 +36,7 @@ impl Adapters {
     /// [`Error::Request`] for a weight that is not finite.
     pub fn replaced(&self, loras: Vec<Lora>) -> Result<Adapters> {
         let applied = loras.into_iter().map(|lora| {
-            if !lora.weight.is_finite() || lora.weight as f32 != (lora.weight as f32).clamp(f32::MIN, f32::MAX) {
+            if !(lora.weight as f32).is_finite() {
                 let what = format!("weight {} of the LoRA {} cannot be used", lora.weight, lora.adapter.name());
                 return Err(Error::Request { what, hint: "it is a number, mostly from 0 to 2".into() });
             }
@@ -129,3 +129,6 @@ fn stored(device: &Device, matrix: &Matrix) -> Result<Weight> {
     let (rows, cols) = (matrix.rows(), matrix.cols());
     Ok(Weight::rows_of(device, matrix.format(), rows, cols, matrix.bytes().clone())?)
 }
+
+#[cfg(test)]
+mod tests;
