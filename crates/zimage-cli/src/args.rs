@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::loras::LoraChoice;
+
 const EXAMPLES: &str = "\
 Examples:
   zimage generate \"a red fox in the snow\"
@@ -73,6 +75,8 @@ pub struct GenerateArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub image: ImageArgs,
+    #[command(flatten)]
+    pub lora: LoraArgs,
     #[command(flatten)]
     pub machine: MachineArgs,
     #[command(flatten)]
@@ -207,6 +211,14 @@ pub struct MachineArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "LoRA")]
+pub struct LoraArgs {
+    /// A LoRA file, or the name of one in <home>/loras, and how strongly it acts [default weight: 1]; repeatable.
+    #[arg(long, value_name = "FILE|NAME[:WEIGHT]")]
+    pub lora: Vec<LoraChoice>,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// File to write, .png, .jpg or .webp; {seed}, {index} and {prompt} are filled in; an existing file is never
@@ -227,10 +239,6 @@ pub struct OutputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Not in this build")]
 pub struct LaterArgs {
-    /// LoRA adapter and its weight; repeatable.
-    #[arg(long, value_name = "FILE|NAME[:WEIGHT]")]
-    pub lora: Vec<String>,
-
     /// ControlNet.
     #[arg(long, value_name = "PATH")]
     pub control_model: Option<PathBuf>,

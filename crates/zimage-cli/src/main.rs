@@ -6,6 +6,7 @@ mod commands;
 mod digests;
 mod env;
 mod failure;
+mod loras;
 mod output;
 mod progress;
 mod request;

@@ -52,7 +52,8 @@ impl Job {
         let picture = StartPicture::read(args)?;
 
         let started = Instant::now();
-        let (pipeline, label) = load(args, environment, device, progress)?;
+        let (mut pipeline, label) = load(args, environment, device, progress)?;
+        crate::loras::apply(&args.lora.lora, &mut pipeline, environment, progress)?;
         let load_time = started.elapsed();
 
         let embedded = model_name(args, config).is_none();
@@ -120,7 +121,6 @@ fn options(
 /// Flags of the contract that need parts this build does not have.
 fn refuse_later(later: &LaterArgs) -> Result<(), Failure> {
     let used = [
-        ("--lora", !later.lora.is_empty()),
         ("--control-model", later.control_model.is_some()),
         ("--control-image", later.control_image.is_some()),
         ("--control-scale", later.control_scale.is_some()),

@@ -73,7 +73,6 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn read(&self) -> Result<(Deltas, Report), Fault> {
         let mut report = Report { notes: self.settings.notes.clone(), ..Report::default() };
-        report.layers = self.dictionary.layers.len();
         let mut found = self.found(&mut report)?;
         // The model's own names first: what is left of the others says the same once more.
         found.sort_by_key(|found| (found.layers.len() > 1, !found.canonical, found.module.name));
@@ -89,6 +88,9 @@ impl<'a> Reader<'a> {
             kinds.insert(module.kind()?.describe(module.parts.contains_key(&Part::Magnitude)));
             self.add(&module, &layers, &mut deltas, &mut report)?;
         }
+        // A file that leaves the text encoder alone is measured by the transformer.
+        let touched = |component| deltas.keys().any(|(of, _)| *of == component) || component == Component::Transformer;
+        report.layers = self.dictionary.layers.iter().filter(|layer| touched(layer.component)).count();
         report.kinds = kinds.into_iter().map(str::to_owned).collect();
         report.ranks.sort_unstable();
         report.ranks.dedup();

@@ -105,11 +105,6 @@ pub fn report(path: &Path, transformer: &[TensorSpec], text_encoder: &[TensorSpe
     Ok(assemble::read(&file, &settings, transformer, text_encoder)?.1)
 }
 
-/// What the header of a file tells about its use, whatever its tensors are.
-pub fn notes(file: &SafeTensors) -> Notes {
-    Notes::of(file.metadata())
-}
-
 /// The names under which PEFT and diffusers save into a directory.
 const IN_DIRECTORY: [&str; 2] = ["adapter_model.safetensors", "pytorch_lora_weights.safetensors"];
 

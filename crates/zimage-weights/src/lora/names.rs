@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::audit::most_similar;
-use crate::dialect::{comfyui, layout};
+use crate::dialect::{VaeSizes, comfyui, layout};
 use crate::schema::{Component, Role, TensorSpec};
 
 /// A linear layer of the model.
@@ -101,7 +101,8 @@ impl Dictionary {
 
     /// The names of the model's authors, in which queries, keys and values are one layer.
     fn add_native(&mut self, transformer: &[TensorSpec], places: &BTreeMap<&str, usize>) {
-        for tensor in layout(comfyui::rules(Component::Transformer), transformer) {
+        let no_vae = VaeSizes { levels: 0, layers: 0 };
+        for tensor in layout(&comfyui::rules(Component::Transformer, no_vae), transformer) {
             let layers: Option<Vec<usize>> =
                 tensor.made_of.iter().map(|name| places.get(name.as_str()).copied()).collect();
             let (Some(layers), Some(name)) = (layers, tensor.name.strip_suffix(".weight")) else { continue };

@@ -22,7 +22,7 @@ pub struct Report {
     pub targets: BTreeMap<String, usize>,
     /// Linear layers that are changed.
     pub matched: usize,
-    /// Linear layers that the model has.
+    /// Linear layers that the model has: of the transformer, and of the text encoder where the file changes it.
     pub layers: usize,
     /// Modules that the model does not have.
     pub unmatched: Vec<Unmatched>,
@@ -81,14 +81,19 @@ impl Report {
         self.matched > 0 && self.misfits.is_empty()
     }
 
+    /// Why the file cannot be used with the model, if it cannot.
+    pub fn problem(&self) -> Option<LoraProblem> {
+        match self.is_usable() {
+            true => None,
+            false if self.misfits.is_empty() => Some(LoraProblem::NothingMatches { unmatched: self.unmatched.clone() }),
+            false => Some(LoraProblem::Misfits { misfits: self.misfits.clone() }),
+        }
+    }
+
     /// Refuses what is of another model.
     pub(super) fn check(&self, file: &str) -> Result<()> {
-        let problem = match self.is_usable() {
-            true => return Ok(()),
-            false if self.misfits.is_empty() => LoraProblem::NothingMatches { unmatched: self.unmatched.clone() },
-            false => LoraProblem::Misfits { misfits: self.misfits.clone() },
-        };
-        Err(Error::Lora { file: file.to_owned(), problem: Box::new(problem) })
+        let problem = self.problem().map(Box::new);
+        problem.map_or(Ok(()), |problem| Err(Error::Lora { file: file.to_owned(), problem }))
     }
 
     pub(super) fn count_target(&mut self, component: Component, layer: &str) {

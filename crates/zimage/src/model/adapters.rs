@@ -104,9 +104,7 @@ impl Applied {
 /// The side branch that computes a delta.
 fn branch(device: &Device, delta: &Delta, weight: f32, gain: Option<&Gain>) -> Result<Branch> {
     let product = match &delta.product {
-        Product::LowRank { down, up } => {
-            Matrices::LowRank { down: stored(device, down)?, up: stored(device, up)? }
-        }
+        Product::LowRank { down, up } => Matrices::LowRank { down: stored(device, down)?, up: stored(device, up)? },
         Product::Kronecker { w1, w2, skip } => Matrices::Kronecker {
             w1: Tensor::from_vec(device, &[w1.rows(), w1.cols()], w1.values())?,
             w2: match w2 {

@@ -2,12 +2,12 @@
 
 use super::{Pipeline, demo};
 use crate::Result;
-use crate::model::{Adapters, Parameters};
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::text_encoder::TextEncoder;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::model::vae::{VaeDecoder, VaeEncoder};
+use crate::model::{Adapters, Parameters};
 use std::path::Path;
 use zimage_tensor::Device;
 use zimage_weights::{Checkpoint, Component, Parts};
