@@ -6,6 +6,10 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use zimage_weights::convert::{Precision, Target};
+
+use crate::loras::LoraChoice;
+
 const EXAMPLES: &str = "\
 Examples:
   zimage generate \"a red fox in the snow\"
@@ -47,6 +51,15 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Say whether a model can be used, and what is wrong with it.
     Doctor(InspectArgs),
+    /// Write a model in another layout or precision.
+    #[command(after_help = CONVERT_HELP)]
+    Convert(Box<ConvertArgs>),
+    /// Mix the transformers of several models into one.
+    #[command(after_help = MERGE_HELP)]
+    Merge(Box<MergeArgs>),
+    /// LoRA adapters.
+    #[command(subcommand)]
+    Lora(LoraCommand),
     /// The models on this machine: list, fetch, import, choose, remove and check them.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -56,6 +69,112 @@ pub enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+const CONVERT_HELP: &str = "\
+Examples:
+  zimage convert ./Z-Image-Turbo turbo-8bit --to mlx --precision int8 --verify
+  zimage convert ./Z-Image-Turbo turbo.safetensors --to comfyui --precision bf16
+  zimage convert Z-Image-Turbo turbo-q8 --to gguf --precision q8_0 --quantize-text-encoder
+  zimage convert turbo-8bit turbo-again --to diffusers --precision bf16
+
+What is quantized are the linear layers of the transformer's blocks; with mlx also its embedders and final layer,
+because the original application loads nothing else. Norms, biases and pad tokens are never quantized, and the VAE
+neither.";
+
+const MERGE_HELP: &str = "\
+Examples:
+  zimage merge A B mixed --method weighted-sum --alpha 0.3 --to diffusers
+  zimage merge A B C mixed --method weighted-sum --alpha 0.3,0.2 --to diffusers
+  zimage merge A B C mixed --method add-difference --alpha 1 --to comfyui
+
+weighted-sum is (1 - alpha) A + alpha B, one model after the other; add-difference is A + alpha (B - C). Text encoder,
+VAE and tokenizer are those of A.";
+
+#[derive(Debug, Subcommand)]
+pub enum LoraCommand {
+    /// Write a model with LoRAs in its weights.
+    Fuse(Box<FuseArgs>),
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArgs {
+    /// The model: an installed one, or a path in any format that is read.
+    pub source: String,
+    /// Where to write it: a directory, with --to comfyui a .safetensors file.
+    pub destination: PathBuf,
+    #[command(flatten)]
+    pub parts: PartArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The models A, B, ..., and at last where to write the mixture.
+    #[arg(required = true, num_args = 3.., value_name = "MODELS... DESTINATION")]
+    pub paths: Vec<String>,
+    /// How models are mixed: weighted-sum or add-difference.
+    #[arg(long, default_value = "weighted-sum")]
+    pub method: zimage_weights::merge::Method,
+    /// Weights, one for each model after the first [default: 0.5, with add-difference 1].
+    #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
+    pub alpha: Vec<f32>,
+    /// Mix quantized models by their rounded values.
+    #[arg(long)]
+    pub dequantize: bool,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct FuseArgs {
+    /// The model: an installed one, or a path in any format that is read.
+    pub source: String,
+    /// Where to write it.
+    pub destination: PathBuf,
+    /// A LoRA file, or the name of one in <home>/loras, and how strongly it acts [default weight: 1]; repeatable.
+    #[arg(long, value_name = "FILE|NAME[:WEIGHT]", required = true)]
+    pub lora: Vec<LoraChoice>,
+    #[command(flatten)]
+    pub parts: PartArgs,
+    #[command(flatten)]
+    pub target: TargetArgs,
+}
+
+/// How a model is written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct TargetArgs {
+    /// The layout: diffusers, mlx, comfyui (one file), comfyui-split, gguf.
+    #[arg(long, value_name = "LAYOUT")]
+    pub to: Target,
+    /// What weights are stored as: keep, f32, bf16, f16; with mlx int8, int6, int5, int4, int3, int2; with gguf q8_0,
+    /// q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k.
+    #[arg(long, default_value = "keep")]
+    pub precision: Precision,
+    /// Values that share a scale in the int formats: 32, 64 or 128.
+    #[arg(long, value_name = "N", default_value = "64", value_parser = group_size)]
+    pub group_size: usize,
+    /// Quantize the text encoder too, its table of tokens included.
+    #[arg(long)]
+    pub quantize_text_encoder: bool,
+    /// Quantize the embedders and the final layer of the transformer too.
+    #[arg(long)]
+    pub quantize_embedders: bool,
+    /// Read the result back, and compare every tensor with its source.
+    #[arg(long)]
+    pub verify: bool,
+    /// Replace what is at the destination.
+    #[arg(long)]
+    pub force: bool,
+}
+
+fn group_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ (32 | 64 | 128)) => Ok(size),
+        _ => Err("expected 32, 64 or 128".into()),
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,6 +256,8 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub image: ImageArgs,
     #[command(flatten)]
+    pub lora: LoraArgs,
+    #[command(flatten)]
     pub machine: MachineArgs,
     #[command(flatten)]
     pub output: OutputArgs,
@@ -159,6 +280,14 @@ pub struct PromptArgs {
     #[arg(short, long, value_name = "NAME|PATH")]
     pub model: Option<String>,
 
+    #[command(flatten)]
+    pub parts: PartArgs,
+}
+
+/// Parts of a model that are somewhere else.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Parts of the model")]
+pub struct PartArgs {
     /// The text encoder, where the model has none or another is wanted: a safetensors or GGUF file, its directory or a
     /// model's [default: that of an installed model].
     #[arg(long, value_name = "PATH")]
@@ -270,6 +399,14 @@ pub struct MachineArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "LoRA")]
+pub struct LoraArgs {
+    /// A LoRA file, or the name of one in <home>/loras, and how strongly it acts [default weight: 1]; repeatable.
+    #[arg(long, value_name = "FILE|NAME[:WEIGHT]")]
+    pub lora: Vec<LoraChoice>,
+}
+
+#[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// File to write, .png, .jpg or .webp; {seed}, {index} and {prompt} are filled in; an existing file is never
@@ -290,10 +427,6 @@ pub struct OutputArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Not in this build")]
 pub struct LaterArgs {
-    /// LoRA adapter and its weight; repeatable.
-    #[arg(long, value_name = "FILE|NAME[:WEIGHT]")]
-    pub lora: Vec<String>,
-
     /// ControlNet.
     #[arg(long, value_name = "PATH")]
     pub control_model: Option<PathBuf>,

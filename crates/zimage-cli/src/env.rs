@@ -101,6 +101,12 @@ impl Environment {
         }
     }
 
+    /// Installed models that may lend a part to one that lacks it, the default one first.
+    pub fn lenders(&self) -> Result<Vec<PathBuf>, Failure> {
+        let lenders = zimage_store::components(&self.home).map_err(commands::models::refused)?;
+        Ok([lenders.text_encoders, lenders.vaes, lenders.tokenizers].concat())
+    }
+
     /// The installed models.
     pub fn store(&self) -> Store {
         Store::new(&self.home)

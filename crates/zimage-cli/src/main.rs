@@ -6,6 +6,7 @@ mod commands;
 mod digests;
 mod env;
 mod failure;
+mod loras;
 mod output;
 mod progress;
 mod request;
@@ -43,6 +44,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Plan(args) => commands::plan::run(&args, &Environment::load()?, &progress),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Convert(args) => commands::convert::run(&args, &Environment::load()?, &progress),
+        Command::Merge(args) => commands::merge::run(&args, &Environment::load()?, &progress),
+        Command::Lora(command) => commands::lora::run(&command, &Environment::load()?, &progress),
         Command::Models(command) => commands::models::run(&command, &Environment::load()?, &progress),
         Command::Completions { shell } => commands::completions::run(shell),
     }

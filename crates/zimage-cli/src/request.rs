@@ -9,9 +9,9 @@ use zimage::pipeline::image::{ImageError, InitImage, Mask};
 use zimage::pipeline::plan::Budget;
 use zimage::pipeline::request::{GenerateOptions, SIZE_MULTIPLE};
 use zimage::{Device, GenerateRequest, Pipeline, Task};
-use zimage_weights::Parts;
+use zimage_weights::{Checkpoint, Parts};
 
-use crate::args::{Compute, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, MemorySize, SizeArgs};
+use crate::args::{Compute, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, MemorySize, PartArgs, SizeArgs};
 use crate::env::{Config, Environment, available_memory};
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -52,7 +52,8 @@ impl Job {
         let picture = StartPicture::read(args)?;
 
         let started = Instant::now();
-        let (pipeline, label) = load(args, environment, device, progress)?;
+        let (mut pipeline, label) = load(args, environment, device, progress)?;
+        crate::loras::apply(&args.lora.lora, &mut pipeline, environment, progress)?;
         let load_time = started.elapsed();
 
         let embedded = model_name(args, environment)?.is_none();
@@ -120,7 +121,6 @@ fn options(
 /// Flags of the contract that need parts this build does not have.
 fn refuse_later(later: &LaterArgs) -> Result<(), Failure> {
     let used = [
-        ("--lora", !later.lora.is_empty()),
         ("--control-model", later.control_model.is_some()),
         ("--control-image", later.control_image.is_some()),
         ("--control-scale", later.control_scale.is_some()),
@@ -201,17 +201,9 @@ fn load(
     progress.note(&format!("device: {}", device.describe()));
     // Whatever is wrong here is wrong with the model, the scheduler's settings included.
     let refused = |error: zimage::Error| Failure::model(error);
-    let (prompt, config) = (&args.prompt, &environment.config);
-    let parts = Parts {
-        text_encoder: prompt.text_encoder.clone().or(config.text_encoder.clone()),
-        vae: prompt.vae.clone().or(config.vae.clone()),
-        tokenizer: prompt.tokenizer.clone().or(config.tokenizer.clone()),
-        pad_tokens_from: prompt.pad_tokens_from.clone(),
-        ..Parts::default()
-    };
-    let whole = parts == Parts::default();
+    let prompt = &args.prompt;
     let Some(name) = model_name(args, environment)? else {
-        if !whole {
+        if given(&prompt.parts, environment) != Parts::default() {
             return Err(Failure::usage("parts of a model were given, and no model that they belong to")
                 .with_hint("give the model or its transformer with --model"));
         }
@@ -224,14 +216,8 @@ fn load(
         progress.note(&format!("model: {name}"));
     }
     let path = environment.find_model(&name)?;
-    let pipeline = match whole {
-        true => Pipeline::load(&path, device),
-        false => Pipeline::load_parts(&Parts { transformer: path.clone(), ..parts }, device),
-    };
-    let pipeline = pipeline.map_err(refused)?;
-    for origin in pipeline.checkpoint().origins() {
-        progress.note(&format!("{}: {}", origin.part, origin.place));
-    }
+    let checkpoint = open(&name, &prompt.parts, environment, progress)?;
+    let pipeline = Pipeline::from_checkpoint(checkpoint, device).map_err(refused)?;
     // An installed model may lie anywhere.
     if path != Path::new(&name) {
         return Ok((pipeline, name));
@@ -240,6 +226,40 @@ fn load(
     let full = if path.file_name().is_none() { path.canonicalize().unwrap_or(path) } else { path };
     let label = full.file_name().map_or_else(|| name.clone(), |name| name.to_string_lossy().into_owned());
     Ok((pipeline, label))
+}
+
+/// The parts that flags and settings name.
+fn given(parts: &PartArgs, environment: &Environment) -> Parts {
+    let (parts, config) = (parts.clone(), &environment.config);
+    Parts {
+        text_encoder: parts.text_encoder.or(config.text_encoder.clone()),
+        vae: parts.vae.or(config.vae.clone()),
+        tokenizer: parts.tokenizer.or(config.tokenizer.clone()),
+        pad_tokens_from: parts.pad_tokens_from,
+        ..Parts::default()
+    }
+}
+
+/// Opens a model by its name or path, with the parts that were given. What is still missing is lent by the installed
+/// models, if they have it, and every origin is told.
+pub fn open(
+    name: &str,
+    parts: &PartArgs,
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Checkpoint, Failure> {
+    let parts = Parts { transformer: environment.find_model(name)?, ..given(parts, environment) };
+    let opened = match Checkpoint::from_parts(&parts) {
+        Err(zimage_weights::Error::MissingParts { .. }) => {
+            Checkpoint::from_parts(&Parts { lenders: environment.lenders()?, ..parts })
+        }
+        opened => opened,
+    };
+    let checkpoint = opened.map_err(Failure::model)?;
+    for origin in checkpoint.origins() {
+        progress.note(&format!("{}: {}", origin.part, origin.place));
+    }
+    Ok(checkpoint)
 }
 
 /// Width and height: from the flags, else from the picture to start from, else `native`.

@@ -71,7 +71,7 @@ impl Standing {
 fn precision(diagnosis: &Diagnosis) -> String {
     let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
     for count in diagnosis.report.parts.iter().flat_map(|part| &part.precision.counts) {
-        *bytes.entry(count.dtype.to_string().to_lowercase()).or_default() += count.size_bytes;
+        *bytes.entry(count.format.clone()).or_default() += count.size_bytes;
     }
     let mut names: Vec<(String, u64)> = bytes.into_iter().collect();
     names.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));

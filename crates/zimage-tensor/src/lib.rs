@@ -7,6 +7,7 @@
 mod backend;
 #[cfg(test)]
 mod conformance;
+pub mod delta;
 mod device;
 mod error;
 mod linear;

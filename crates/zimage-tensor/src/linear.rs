@@ -1,5 +1,6 @@
 //! Weights as they lie in the file, and the linear layer.
 
+use crate::delta::Delta;
 use crate::{Device, Error, Format, Layout, Result, Tensor};
 use bytes::Bytes;
 use std::ops::Range;
@@ -92,11 +93,12 @@ impl Weight {
     }
 }
 
-/// `y = x W^T + b`.
+/// `y = x W^T + b`, and what adapters add to it.
 #[derive(Debug)]
 pub struct Linear {
     pub(crate) weight: Weight,
     pub(crate) bias: Option<Tensor>,
+    pub(crate) deltas: Vec<Delta>,
 }
 
 impl Linear {
@@ -105,6 +107,17 @@ impl Linear {
         if let Some(bias) = &bias {
             assert_eq!(bias.len(), weight.rows, "bias of a linear layer");
         }
-        Linear { weight, bias }
+        Linear { weight, bias, deltas: Vec::new() }
+    }
+
+    /// The same layer with one more side branch.
+    pub fn with_delta(mut self, delta: Delta) -> Linear {
+        self.deltas.push(delta);
+        self
+    }
+
+    /// The weight, without what adapters add.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
     }
 }

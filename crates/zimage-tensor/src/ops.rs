@@ -4,6 +4,7 @@
 //! backend. A layout change is an operation with a name; nothing here is general on purpose.
 
 use crate::backend::{Attention, Backend, Conv, on_device};
+use crate::delta::Delta;
 use crate::{Device, Linear, Tensor, Weight};
 
 /// Which keys a query may see.
@@ -37,11 +38,28 @@ impl ConvGeometry {
     }
 }
 
-/// `x W^T + b`: `(tokens, in)` -> `(tokens, out)`.
+/// `x W^T + b`, and the layer's deltas: `(tokens, in)` -> `(tokens, out)`.
 pub fn linear(x: &Tensor, layer: &Linear) -> Tensor {
-    assert_eq!(x.cols(), layer.weight.cols, "linear: input features");
-    let shape = [x.rows(), layer.weight.rows];
-    on_device!(x, b => b.linear(b.host(x), &layer.weight, layer.bias.as_ref().map(|t| b.host(t))), shape)
+    let mut y = weigh(x, &layer.weight, layer.bias.as_ref());
+    let reads_base = layer.deltas.iter().any(Delta::reads_base);
+    let base = reads_base.then(|| match layer.bias {
+        None => slice_rows(&y, 0, y.rows()),
+        Some(_) => linear_without_bias(x, layer),
+    });
+    for delta in &layer.deltas {
+        delta.add_to(&mut y, x, layer, base.as_ref());
+    }
+    y
+}
+
+/// `x W^T`, without bias and deltas.
+pub fn linear_without_bias(x: &Tensor, layer: &Linear) -> Tensor {
+    weigh(x, &layer.weight, None)
+}
+
+fn weigh(x: &Tensor, weight: &Weight, bias: Option<&Tensor>) -> Tensor {
+    assert_eq!(x.cols(), weight.cols, "linear: input features");
+    on_device!(x, b => b.linear(b.host(x), weight, bias.map(|t| b.host(t))), [x.rows(), weight.rows])
 }
 
 /// Rows of the table `(vocab, dim)` -> `(ids, dim)`. The ids must be below `vocab`.
@@ -85,6 +103,34 @@ pub fn layer_norm_scaled(x: &Tensor, scale: &Tensor, eps: f32) -> Tensor {
 pub fn add(x: &mut Tensor, y: &Tensor) {
     assert_eq!(x.shape, y.shape, "add: shapes");
     on_device!(mut x, b => b.add(b.host_mut(x), b.host(y)))
+}
+
+/// `y += z * factors` with one factor per column of `y`; of each row of `z` the columns from `skip` on are used.
+pub fn add_scaled(y: &mut Tensor, z: &Tensor, skip: usize, factors: &Tensor) {
+    assert_eq!((y.rows(), y.cols()), (z.rows(), factors.len()), "add_scaled: rows, factors");
+    assert!(skip + y.cols() <= z.cols(), "add_scaled: columns {skip} + {} of {}", y.cols(), z.cols());
+    let z_cols = z.cols();
+    on_device!(mut y, b => b.add_scaled(b.host_mut(y), b.host(z), z_cols, skip, b.host(factors)))
+}
+
+/// `x * factors`, with one factor per column.
+pub fn scale_columns(x: &Tensor, factors: &Tensor) -> Tensor {
+    assert_eq!(x.cols(), factors.len(), "scale_columns: factors");
+    on_device!(x, b => b.scale_columns(b.host(x), b.host(factors)), x.shape)
+}
+
+/// `(tokens, parts * n)` seen as `(tokens * parts, n)`.
+pub fn split_columns(x: &Tensor, parts: usize) -> Tensor {
+    assert_eq!(x.cols() % parts, 0, "split_columns: parts");
+    let shape = [x.rows() * parts, x.cols() / parts];
+    on_device!(x, b => b.slice(b.host(x), 0, x.len()), shape)
+}
+
+/// `w x` for each of the `groups` matrices `(c, n)` that are stacked in `x`, with `w` `(a, c)`: `(groups * a, n)`.
+pub fn mix_rows(x: &Tensor, w: &Tensor, groups: usize) -> Tensor {
+    assert_eq!(x.rows(), groups * w.cols(), "mix_rows: rows");
+    let (rows, inner, cols) = (w.rows(), w.cols(), x.cols());
+    on_device!(x, b => b.mix_rows(b.host(x), b.host(w), groups, inner, cols), [groups * rows, cols])
 }
 
 /// `x * sigmoid(x)`, in place.

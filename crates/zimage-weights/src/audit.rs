@@ -86,7 +86,7 @@ impl Audit {
 }
 
 /// The candidate at the smallest edit distance, if that is at most a third of the name.
-fn most_similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn most_similar<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = name.len().min(200) / 3;
     candidates
         .filter(|candidate| candidate.len().abs_diff(name.len()) <= limit)

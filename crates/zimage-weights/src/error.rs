@@ -225,6 +225,14 @@ pub enum Error {
         /// The tensor.
         tensor: String,
     },
+    /// The file is no LoRA that can be used.
+    #[error("{file} is not a LoRA for this model: {problem}")]
+    Lora {
+        /// The file.
+        file: String,
+        /// Why.
+        problem: Box<crate::lora::LoraProblem>,
+    },
     /// There is no tensor of this name.
     #[error("{file} has no tensor {tensor}")]
     NoTensor {

@@ -5,7 +5,7 @@
 //!
 //! From the bottom up: [`container`] turns bytes into named tensors and knows no model; [`schema`] is the single source
 //! of truth for names and shapes; [`dialect`] translates other names to those; [`audit`] compares the two; [`open`] finds the files of a checkpoint and hands out
-//! audited weights; [`inspect`] says what an unknown file is;
+//! audited weights; [`inspect`] says what an unknown file is; [`lora`] reads adapters;
 //! [`convert`] writes models in every layout, and [`merge`] mixes several into one;
 //! [`llama_cpp`] reads and writes what llama.cpp keeps of a text encoder beside its tensors;
 //! [`random`] writes checkpoints of any shape for tests.
@@ -24,6 +24,7 @@ mod packing;
 
 pub mod digest;
 pub mod inspect;
+pub mod lora;
 pub mod random;
 
 mod error;

@@ -21,6 +21,7 @@ pub mod model;
 pub mod pipeline;
 
 pub use error::{Error, Result};
+pub use model::Lora;
 pub use pipeline::request::{GenerateRequest, Task};
 pub use pipeline::{Denoise, Picture, Pipeline, Step};
 pub use zimage_tensor::Device;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use zimage::{Device, Pipeline};
 use zimage_weights::Audit;
-use zimage_weights::inspect::{Diagnosis, PartDiagnosis, doctor};
+use zimage_weights::inspect::{Diagnosis, Dialect, PartDiagnosis, doctor};
 
 use super::inspect;
 use crate::args::InspectArgs;
@@ -13,7 +13,9 @@ use crate::output::print_line;
 
 pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
     let mut diagnosis = doctor(&args.path).map_err(inspect::refused)?;
-    if diagnosis.usable {
+    if diagnosis.report.dialect == Dialect::Lora {
+        try_on_demo(args, &mut diagnosis)?;
+    } else if diagnosis.usable {
         // Tokenizer and scheduler are checked by the library that uses them.
         let device = Device::cpu(1).map_err(zimage::Error::from)?;
         diagnosis.problem = Pipeline::load(&args.path, device).err().map(|error| error.to_string());
@@ -24,6 +26,16 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
         false => print(&diagnosis)?,
     }
     Ok(if diagnosis.usable { ExitCode::SUCCESS } else { ExitCode::from(Code::Failed as u8) })
+}
+
+/// A LoRA that does not fit the published model may be one of the embedded one.
+fn try_on_demo(args: &InspectArgs, diagnosis: &mut Diagnosis) -> Result<(), Failure> {
+    let device = Device::cpu(1).map_err(zimage::Error::from)?;
+    if !diagnosis.usable && Pipeline::demo(device)?.open_lora(&args.path).is_ok() {
+        diagnosis.usable = true;
+        diagnosis.problem = Some("it fits the embedded demo model, and not Z-Image-Turbo".to_owned());
+    }
+    Ok(())
 }
 
 fn print(diagnosis: &Diagnosis) -> Result<(), Failure> {

@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 use zimage::GenerateRequest;
 use zimage::pipeline::encode::Prompts;
 use zimage::pipeline::image::ImageFormat;
-use zimage::pipeline::metadata::{FileRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
+use zimage::pipeline::metadata::{FileRecord, LoraRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
 use zimage::pipeline::plan::Plan;
 use zimage::pipeline::{Cut, Latents};
-use zimage::{Picture, Task};
+use zimage::{Lora, Picture, Task};
 use zimage_weights::container::{Metadata as Header, TensorSource, write_safetensors};
 use zimage_weights::digest::sha256_bytes;
 
@@ -246,12 +246,18 @@ impl Run<'_> {
             task: task_record(&request.task),
             model: self.job.label.clone(),
             files: self.files.clone(),
+            loras: self.job.pipeline.loras().map(lora_record).collect(),
             versions: Versions::current(),
             device: self.job.pipeline.device().name().into(),
             compute: COMPUTE.into(),
             tiled: cut == Cut::Tiles,
         }
     }
+}
+
+fn lora_record(lora: &Lora) -> LoraRecord {
+    let adapter = &lora.adapter;
+    LoraRecord { name: adapter.name().into(), sha256: adapter.sha256().into(), weight: lora.weight }
 }
 
 fn task_record(task: &Task) -> TaskRecord {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use zimage::pipeline::metadata::Embedded;
 use zimage_weights::inspect::{Part, Report, inspect};
+use zimage_weights::lora;
 
 use crate::args::InspectArgs;
 use crate::failure::{Failure, printable};
@@ -102,11 +103,49 @@ fn print_part(part: &Part) -> Result<(), Failure> {
     if let Some(config) = &part.config {
         print_line(&format!("  config     {}", shortened(&config.to_string())))?;
     }
+    if let Some(lora) = &part.lora {
+        print_lora(lora)?;
+    }
     for (key, value) in &part.metadata {
         print_line(&format!("  metadata   {} = {}", shortened(key), shortened(value)))?;
     }
     if let Some(problem) = &part.problem {
         print_line(&format!("  problem    {}", printable(problem)))?;
+    }
+    Ok(())
+}
+
+/// What an adapter is, and how it fits the published model.
+fn print_lora(lora: &lora::Report) -> Result<(), Failure> {
+    let joined = |list: &[String]| list.iter().map(|text| shortened(text)).collect::<Vec<_>>().join(", ");
+    let numbers = |list: &[usize]| list.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let targets: Vec<String> = lora.targets.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+    let alphas: Vec<String> = lora.alphas.iter().map(f64::to_string).collect();
+    let notes = &lora.notes;
+    let weight = notes.recommended_weight.map(|weight| weight.to_string());
+    let lines = [
+        ("title", notes.title.as_deref().map(shortened).unwrap_or_default()),
+        ("kind", lora.kinds.join(", ")),
+        ("rank", numbers(&lora.ranks)),
+        ("alpha", if alphas.is_empty() { "none: unscaled".to_owned() } else { alphas.join(", ") }),
+        ("targets", targets.join(", ")),
+        ("triggers", joined(&notes.trigger_words)),
+        ("tags", joined(&notes.frequent_tags)),
+        ("weight", weight.map(|weight| format!("{weight} recommended")).unwrap_or_default()),
+        ("made for", joined(&notes.base_model)),
+        ("layers", format!("{} of the {} of Z-Image-Turbo", lora.matched, lora.layers)),
+    ];
+    for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
+        print_line(&format!("  {name:<10} {text}"))?;
+    }
+    for module in &lora.unmatched {
+        print_line(&format!("  unmatched  {}", printable(&module.to_string())))?;
+    }
+    for module in &lora.redundant {
+        print_line(&format!("  redundant  {}", printable(module)))?;
+    }
+    for module in &lora.misfits {
+        print_line(&format!("  misfit     {}", printable(&module.to_string())))?;
     }
     Ok(())
 }

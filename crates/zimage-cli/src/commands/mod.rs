@@ -1,8 +1,11 @@
 //! One file per verb.
 
 pub mod completions;
+pub mod convert;
 pub mod doctor;
 pub mod generate;
 pub mod inspect;
+pub mod lora;
+pub mod merge;
 pub mod models;
 pub mod plan;

@@ -68,8 +68,7 @@ fn refused_values_are_exit_code_2_with_a_hint() {
 fn flags_of_later_builds_are_refused_by_name() {
     let home = Home::new();
     for (args, name) in [
-        (&["--lora", "x.safetensors:0.5"][..], "--lora"),
-        (&["--control-model", "x"], "--control-model"),
+        (&["--control-model", "x"][..], "--control-model"),
         (&["--control-image", "x.png"], "--control-image"),
         (&["--control-scale", "0.5"], "--control-scale"),
         (&["--cache", "fast"], "--cache"),

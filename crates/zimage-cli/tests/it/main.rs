@@ -7,6 +7,7 @@ mod bad_input;
 mod generate;
 mod goldens;
 mod inspect;
+mod loras;
 mod models;
 mod parts;
 mod settings;

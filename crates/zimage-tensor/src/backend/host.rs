@@ -49,6 +49,16 @@ pub fn transpose(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     out
 }
 
+/// `y += z * factors` over whole rows of `y`; row `r` of `z` begins at `r * z_cols`, and its first `skip` values are
+/// passed over.
+pub fn add_scaled(y: &mut [f32], z: &[f32], z_cols: usize, skip: usize, factors: &[f32]) {
+    for (y, z) in y.chunks_exact_mut(factors.len()).zip(z.chunks_exact(z_cols)) {
+        for ((y, z), factor) in y.iter_mut().zip(&z[skip..]).zip(factors) {
+            *y += z * factor;
+        }
+    }
+}
+
 /// The methods of `Backend` that are the same on every host backend.
 macro_rules! host_methods {
     () => {
@@ -71,6 +81,10 @@ macro_rules! host_methods {
         }
         fn one_plus(&self, x: &mut Vec<f32>) {
             x.iter_mut().for_each(|v| *v += 1.0);
+        }
+        fn scale_columns(&self, x: &Vec<f32>, factors: &Vec<f32>) -> Vec<f32> {
+            let rows = x.chunks_exact(factors.len());
+            rows.flat_map(|row| row.iter().zip(factors).map(|(value, factor)| value * factor)).collect()
         }
         fn concat_rows(&self, a: &Vec<f32>, b: &Vec<f32>) -> Vec<f32> {
             crate::backend::host::concat(a, b)

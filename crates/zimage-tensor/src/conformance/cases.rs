@@ -10,7 +10,7 @@ fn devices() -> Vec<Device> {
 }
 
 /// A small generator, so that cases need no file and no crate.
-fn values(seed: u64, count: usize) -> Vec<f32> {
+pub(super) fn values(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -22,11 +22,11 @@ fn values(seed: u64, count: usize) -> Vec<f32> {
 }
 
 /// A tensor whose values depend on seed and shape alone.
-fn tensor(device: &Device, seed: u64, shape: &[usize]) -> Tensor {
+pub(super) fn tensor(device: &Device, seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(device, shape, values(seed, shape.iter().product())).expect("as many values as the shape takes")
 }
 
-fn check(name: &str, tolerance: f32, case: impl Fn(&Device) -> Tensor) {
+pub(super) fn check(name: &str, tolerance: f32, case: impl Fn(&Device) -> Tensor) {
     let expected = case(&Device::reference());
     let mut first: Option<Vec<f32>> = None;
     for device in devices() {
@@ -52,7 +52,7 @@ fn compare(name: &str, tolerance: f32, expected: &[f32], found: &[f32]) {
     }
 }
 
-fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
+pub(super) fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
     let mut bytes = vec![0; rows * format.row_bytes(cols)];
     format.encoder().expect("a format that can be written").encode(&values(7, rows * cols), &mut bytes);
     Weight::rows_of(device, format, rows, cols, bytes.into()).expect("bytes of the right size")

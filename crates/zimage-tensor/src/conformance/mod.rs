@@ -1,4 +1,5 @@
 //! One suite for every backend: each operation, at odd shapes, against the naive one.
 
 mod cases;
+mod deltas;
 mod tolerances;

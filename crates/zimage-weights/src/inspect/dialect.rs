@@ -113,7 +113,8 @@ type Found = Option<(Dialect, Option<Component>)>;
 /// Adapters, control networks and quantized files: they contain the names of the model that they are made for, so they
 /// are looked for first.
 fn by_wrapping(names: &Names<'_>, container: &Container) -> Found {
-    const ADAPTER: [&str; 7] = [".lora_A", ".lora_B", ".lora_down", ".lora_up", ".lora.", ".lokr_", ".hada_"];
+    const ADAPTER: [&str; 9] =
+        [".lora_A", ".lora_B", ".lora_down", ".lora_up", ".lora.", "_lora.", ".lora_linear_layer", ".lokr_", ".hada_"];
     let metadata = container.metadata();
     let says = |key: &str, word: &str| metadata.get(key).is_some_and(|value| value.contains(word));
     let part = names.component();

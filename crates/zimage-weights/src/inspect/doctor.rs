@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Part, Report, inspect};
-use crate::Result;
+use super::{Dialect, Part, Report, inspect};
 use crate::audit::Audit;
 use crate::dialect::Reading;
 use crate::open::{self, Checkpoint, Weights};
 use crate::schema::{self, Component};
+use crate::{Result, lora};
 
 /// What a path is, and whether it can be used.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +45,9 @@ impl PartDiagnosis {
 /// Looks at a path and compares every part with its config.
 pub fn doctor(path: &Path) -> Result<Diagnosis> {
     let report = inspect(path)?;
+    if report.dialect == Dialect::Lora {
+        return Ok(of_lora(report));
+    }
     let opened = Checkpoint::open(path);
     let parts: Vec<PartDiagnosis> = match &opened {
         Ok(checkpoint) => Component::ALL.into_iter().map(|component| of_checkpoint(checkpoint, component)).collect(),
@@ -53,6 +56,17 @@ pub fn doctor(path: &Path) -> Result<Diagnosis> {
     let usable = opened.is_ok() && parts.iter().all(PartDiagnosis::fits);
     let problem = opened.err().map(|error| error.to_string());
     Ok(Diagnosis { report, parts, problem, usable })
+}
+
+/// A LoRA is compared with the published model; whether it fits another one, opening it with that one tells.
+fn of_lora(report: Report) -> Diagnosis {
+    let lora = report.parts.iter().find_map(|part| part.lora.as_ref());
+    let problem = match lora {
+        None => report.parts.iter().find_map(|part| part.problem.clone()),
+        Some(lora) => lora.problem().map(|problem| problem.to_string()),
+    };
+    let usable = lora.is_some_and(lora::Report::is_usable);
+    Diagnosis { report, parts: Vec::new(), problem, usable }
 }
 
 fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis {

@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::container::{Container, Kind, Metadata, sniff};
 use crate::dialect::Reading;
 use crate::open::{self, Checkpoint, Precision};
+use crate::random::RandomCheckpoint;
 use crate::schema::{self, Component};
-use crate::{Error, Result};
+use crate::{Error, Result, lora};
 
 pub use dialect::Dialect;
 pub use doctor::{Diagnosis, PartDiagnosis, doctor};
@@ -53,6 +54,9 @@ pub struct Part {
     pub config: Option<Value>,
     /// Free text of the headers.
     pub metadata: Metadata,
+    /// What it is as a LoRA, and how it fits Z-Image-Turbo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<lora::Report>,
     /// Why it could not be read.
     pub problem: Option<String>,
     /// The opened files, for a closer look.
@@ -116,9 +120,14 @@ fn report_of(path: &Path, container: Container) -> Result<Report> {
         (None, 0 | 1) => "safetensors",
         (None, _) => "sharded safetensors",
     };
-    let part = Part::of(component, container, None)?;
-    let verdicts = doctor::of_part(&part);
-    let supported = !verdicts.is_empty() && verdicts.iter().all(PartDiagnosis::fits);
+    let mut part = Part::of(component, container, None)?;
+    let supported = if dialect == Dialect::Lora {
+        part.read_lora(path);
+        part.lora.as_ref().is_some_and(lora::Report::is_usable)
+    } else {
+        let verdicts = doctor::of_part(&part);
+        !verdicts.is_empty() && verdicts.iter().all(PartDiagnosis::fits)
+    };
     Ok(Report { path: path.display().to_string(), container: kind, dialect, supported, parts: vec![part] })
 }
 
@@ -181,8 +190,20 @@ impl Part {
             precision: Precision { counts: Vec::new() },
             config: None,
             metadata: Metadata::new(),
+            lora: None,
             problem: None,
             container: None,
+        }
+    }
+
+    /// Looks at an adapter as one for the published model.
+    fn read_lora(&mut self, path: &Path) {
+        let turbo = RandomCheckpoint::turbo(0);
+        let transformer = schema::transformer::tensors(&turbo.transformer);
+        let text_encoder = schema::text_encoder::tensors(&turbo.text_encoder);
+        match lora::report(path, &transformer, &text_encoder) {
+            Ok(report) => self.lora = Some(report),
+            Err(error) => self.problem = Some(error.to_string()),
         }
     }
 
@@ -205,6 +226,7 @@ impl Part {
                 Some(gguf) => gguf.metadata().iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
                 None => container.metadata().clone(),
             },
+            lora: None,
             problem: None,
             container: Some(container),
         })

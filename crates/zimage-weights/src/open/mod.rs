@@ -357,13 +357,31 @@ fn missing_weights(files: &Files, component: Component) -> Option<String> {
     (!found).then(|| format!("{single} or its .index.json"))
 }
 
-/// A part of the first lender that has it.
-fn lent(parts: &Parts, component: Component) -> Option<Source> {
+/// A part of the first lender that has one of the transformer's sizes.
+fn lent(parts: &Parts, component: Component, transformer: &Source) -> Option<Source> {
+    let wanted = width_of(transformer, Component::Transformer, component);
     let lend = |path: &std::path::PathBuf| {
         let source = Source::find(path, component).ok()?;
-        source.holds(component).is_ok_and(|holds| holds).then_some(source)
+        let holds = source.holds(component).is_ok_and(|holds| holds);
+        (holds && width_of(&source, component, component) == wanted).then_some(source)
     };
     parts.lenders.iter().find_map(lend)
+}
+
+/// What `own` says of the width between the transformer and `other`: features of a caption, channels of latents.
+fn width_of(source: &Source, own: Component, other: Component) -> Option<u64> {
+    let container = source.container(own).ok()?;
+    let (config, _) = match source {
+        Source::Layout(files) => (files.json(own.config_file()).ok()?, None),
+        Source::File(_) | Source::Shards(_) => config_of(&source.label(), &container, own).ok()?,
+    };
+    let key = match (own, other) {
+        (Component::Transformer, Component::Vae) => "in_channels",
+        (Component::Transformer, _) => "cap_feat_dim",
+        (Component::TextEncoder, _) => "hidden_size",
+        (Component::Vae, _) => "latent_channels",
+    };
+    config.get(key)?.as_u64()
 }
 
 /// A directory without anything to open.
@@ -390,7 +408,7 @@ fn assemble(parts: &Parts, label: &str) -> Result<[Source; 3]> {
             None if main_is_whole => Source::find(&parts.transformer, component).map(Some),
             None if here.contains(&component) => Ok(Some(main.clone())),
             None if component == Component::Transformer => Ok(None),
-            None => Ok(lent(parts, component)),
+            None => Ok(lent(parts, component, &main)),
             Some(path) => {
                 let source = Source::find(path, component)?;
                 if !source.holds(component)? {

@@ -1,5 +1,6 @@
 //! The model, as its checkpoint is cut: tokenizer, text encoder, scheduler, transformer, VAE. Nothing here opens files.
 
+mod adapters;
 mod parameters;
 pub mod scheduler;
 pub mod text_encoder;
@@ -7,6 +8,7 @@ pub mod tokenizer;
 pub mod transformer;
 pub mod vae;
 
+pub use adapters::{Adapters, Lora};
 pub use parameters::Parameters;
 
 use crate::{Error, Result};

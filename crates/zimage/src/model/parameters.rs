@@ -1,5 +1,6 @@
 //! Reading a component's parameters by name onto a device.
 
+use super::Adapters;
 use crate::Result;
 use zimage_tensor::{Device, Linear, Stored, Tensor, Weight};
 use zimage_weights::{WeightView, Weights};
@@ -8,18 +9,24 @@ use zimage_weights::{WeightView, Weights};
 pub struct Parameters<'a> {
     weights: &'a Weights,
     device: &'a Device,
+    adapters: Option<&'a Adapters>,
     prefix: String,
 }
 
 impl<'a> Parameters<'a> {
     /// All parameters of a component.
     pub fn new(weights: &'a Weights, device: &'a Device) -> Parameters<'a> {
-        Parameters { weights, device, prefix: String::new() }
+        Parameters { weights, device, adapters: None, prefix: String::new() }
+    }
+
+    /// The same parameters, with what adapters add to the linear layers.
+    pub fn with_adapters(self, adapters: &'a Adapters) -> Parameters<'a> {
+        Parameters { adapters: Some(adapters), ..self }
     }
 
     /// The parameters below `name`.
     pub fn below(&self, name: impl std::fmt::Display) -> Parameters<'a> {
-        Parameters { weights: self.weights, device: self.device, prefix: format!("{}{name}.", self.prefix) }
+        Parameters { prefix: format!("{}{name}.", self.prefix), ..*self }
     }
 
     /// A weight matrix in the format of the file.
@@ -34,13 +41,23 @@ impl<'a> Parameters<'a> {
 
     /// The linear layer `name.weight`, without a bias.
     pub fn linear(&self, name: &str) -> Result<Linear> {
-        Ok(Linear::new(self.below(name).weight("weight")?, None))
+        self.adapted(name, Linear::new(self.below(name).weight("weight")?, None))
     }
 
     /// The linear layer `name.weight`, `name.bias`.
     pub fn linear_with_bias(&self, name: &str) -> Result<Linear> {
         let layer = self.below(name);
-        Ok(Linear::new(layer.weight("weight")?, Some(layer.tensor("bias")?)))
+        self.adapted(name, Linear::new(layer.weight("weight")?, Some(layer.tensor("bias")?)))
+    }
+
+    fn adapted(&self, name: &str, layer: Linear) -> Result<Linear> {
+        match self.adapters {
+            None => Ok(layer),
+            Some(adapters) => {
+                let name = format!("{}{name}", self.prefix);
+                adapters.attach(self.device, self.weights.component(), &name, layer)
+            }
+        }
     }
 
     /// Any other parameter (norms, biases, convolutions, tokens), widened to f32.

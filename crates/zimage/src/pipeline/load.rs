@@ -2,12 +2,12 @@
 
 use super::{Pipeline, demo};
 use crate::Result;
-use crate::model::Parameters;
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::text_encoder::TextEncoder;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::model::vae::{VaeDecoder, VaeEncoder};
+use crate::model::{Adapters, Parameters};
 use std::path::Path;
 use zimage_tensor::Device;
 use zimage_weights::{Checkpoint, Component, Parts};
@@ -38,7 +38,11 @@ impl Pipeline {
         Pipeline::from_checkpoint(Checkpoint::from_files(demo::files())?, device)
     }
 
-    fn from_checkpoint(checkpoint: Checkpoint, device: Device) -> Result<Pipeline> {
+    /// A model from an opened checkpoint.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::load`].
+    pub fn from_checkpoint(checkpoint: Checkpoint, device: Device) -> Result<Pipeline> {
         let vocab = checkpoint.text_encoder_config().vocab_size;
         let tokenizer = Tokenizer::from_json(&checkpoint.tokenizer_json()?, checkpoint.label(), vocab)?;
         Ok(Pipeline {
@@ -46,19 +50,22 @@ impl Pipeline {
             scheduler: SchedulerConfig::from_json(checkpoint.scheduler_config())?,
             checkpoint,
             device,
+            adapters: Adapters::default(),
         })
     }
 
     /// Maps the text encoder.
     pub(super) fn load_text_encoder(&self) -> Result<TextEncoder> {
         let weights = self.checkpoint.weights(Component::TextEncoder)?;
-        TextEncoder::load(self.checkpoint.text_encoder_config(), &Parameters::new(&weights, &self.device))
+        let parameters = Parameters::new(&weights, &self.device).with_adapters(&self.adapters);
+        TextEncoder::load(self.checkpoint.text_encoder_config(), &parameters)
     }
 
     /// Maps the transformer.
     pub(super) fn load_transformer(&self) -> Result<Transformer> {
         let weights = self.checkpoint.weights(Component::Transformer)?;
-        Transformer::load(self.checkpoint.transformer_config(), &Parameters::new(&weights, &self.device))
+        let parameters = Parameters::new(&weights, &self.device).with_adapters(&self.adapters);
+        Transformer::load(self.checkpoint.transformer_config(), &parameters)
     }
 
     /// Reads the decoder half of the VAE.

@@ -8,6 +8,7 @@ mod guidance;
 pub mod image;
 mod latents;
 mod load;
+mod loras;
 pub mod metadata;
 pub mod plan;
 pub mod request;
@@ -19,6 +20,7 @@ pub use crate::model::vae::Cut;
 pub use denoise::{Denoise, Step};
 
 use crate::Result;
+use crate::model::Adapters;
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::tokenizer::Tokenizer;
 use image::RgbImage;
@@ -35,6 +37,7 @@ pub struct Pipeline {
     tokenizer: Tokenizer,
     scheduler: SchedulerConfig,
     device: Device,
+    adapters: Adapters,
 }
 
 /// A finished picture.

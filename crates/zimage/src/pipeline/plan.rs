@@ -115,7 +115,8 @@ impl Pipeline {
             name: ENCODE,
             weights_bytes: self.weights_bytes(Component::TextEncoder)?,
             working_bytes: F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
-                + linear_scratch(hidden.max(ffn)),
+                + linear_scratch(hidden.max(ffn))
+                + self.branch_bytes(Component::TextEncoder, tokens * hidden.max(ffn)),
             flop: flop as f64 * texts,
         })
     }
@@ -131,7 +132,9 @@ impl Pipeline {
         Ok(Phase {
             name: DENOISE,
             weights_bytes: self.weights_bytes(Component::Transformer)?,
-            working_bytes: F32 * tokens * (3 * dim + (3 * dim).max(3 * ffn)) + linear_scratch(ffn),
+            working_bytes: F32 * tokens * (3 * dim + (3 * dim).max(3 * ffn))
+                + linear_scratch(ffn)
+                + self.branch_bytes(Component::Transformer, tokens * ffn),
             flop: pass as f64 * steps as f64,
         })
     }
@@ -160,7 +163,12 @@ impl Pipeline {
     }
 
     fn weights_bytes(&self, component: Component) -> Result<u64> {
-        Ok(self.checkpoint.weights(component)?.size_bytes())
+        Ok(self.checkpoint.weights(component)?.size_bytes() + self.adapters.size_bytes(component))
+    }
+
+    /// What the widest side branch of an adapter works in: as much as its layer's output.
+    fn branch_bytes(&self, component: Component, widest: u64) -> u64 {
+        if self.adapters.size_bytes(component) == 0 { 0 } else { F32 * widest }
     }
 }
 

@@ -2,14 +2,14 @@
 //!
 //! Pieces depend on shapes alone (see `threads`), so the results don't depend on the number of threads.
 
-use super::host::host_methods;
+use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv};
 use crate::threads::Threads;
 use crate::{Error, Mask, Result, Weight};
 use zimage_kernels::level::LEVEL_VARIABLE;
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, linear, resize, rms_norm, rope,
+    Level, activation, attention, conv2d, elementwise, gemm, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
 /// Output tile of a linear layer: a tile widens its rows of the weight once (1 Mi values at K = 4096) and then does
@@ -91,6 +91,25 @@ impl Backend for Cpu {
 
     fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
         self.threads.for_rows(x, y, 1, |x, y| elementwise::add(self.level, x, y));
+    }
+
+    fn add_scaled(&self, y: &mut Vec<f32>, z: &Vec<f32>, z_cols: usize, skip: usize, factors: &Vec<f32>) {
+        let cols = factors.len();
+        self.threads.for_rows_mut(y, cols, |row0, y| {
+            host::add_scaled(y, &z[row0 * z_cols..][..y.len() / cols * z_cols], z_cols, skip, factors);
+        });
+    }
+
+    fn mix_rows(&self, x: &Vec<f32>, w: &Vec<f32>, groups: usize, inner: usize, cols: usize) -> Vec<f32> {
+        let rows = w.len() / inner;
+        let mut out = vec![0.0; groups * rows * cols];
+        let pieces = tiles(&mut out, groups * rows, cols, rows, cols);
+        self.threads.for_each(pieces, |mut tile, _| {
+            let x = &x[tile.row0() / rows * inner * cols..][..inner * cols];
+            let w = MatrixRef::contiguous(w, rows, inner);
+            gemm::gemm_nn(self.level, &mut tile, w, MatrixRef::contiguous(x, inner, cols), false);
+        });
+        out
     }
 
     fn silu(&self, x: &mut Vec<f32>) {

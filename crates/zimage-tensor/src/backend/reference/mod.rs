@@ -1,11 +1,11 @@
 //! The naive kernels behind the same list, on one thread and in one piece: the oracle.
 
-use super::host::host_methods;
+use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv};
 use crate::{Mask, Weight};
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, group_norm, layer_norm, linear, resize, rms_norm, rope,
+    Level, activation, attention, conv2d, elementwise, gemm, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
 const NAIVE: Level = Level::Naive;
@@ -57,6 +57,21 @@ impl Backend for Reference {
 
     fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
         elementwise::add(NAIVE, x, y);
+    }
+
+    fn add_scaled(&self, y: &mut Vec<f32>, z: &Vec<f32>, z_cols: usize, skip: usize, factors: &Vec<f32>) {
+        host::add_scaled(y, z, z_cols, skip, factors);
+    }
+
+    fn mix_rows(&self, x: &Vec<f32>, w: &Vec<f32>, groups: usize, inner: usize, cols: usize) -> Vec<f32> {
+        let rows = w.len() / inner;
+        let mut out = vec![0.0; groups * rows * cols];
+        for mut tile in tiles(&mut out, groups * rows, cols, rows, cols) {
+            let x = &x[tile.row0() / rows * inner * cols..][..inner * cols];
+            let w = MatrixRef::contiguous(w, rows, inner);
+            gemm::gemm_nn(NAIVE, &mut tile, w, MatrixRef::contiguous(x, inner, cols), false);
+        }
+        out
     }
 
     fn silu(&self, x: &mut Vec<f32>) {

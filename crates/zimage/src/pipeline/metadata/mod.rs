@@ -53,6 +53,9 @@ pub struct Metadata {
     pub model: String,
     /// The model's weight files.
     pub files: Vec<FileRecord>,
+    /// The LoRAs that acted, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraRecord>,
     /// The programs that made the picture.
     pub versions: Versions,
     /// The device that computed it.
@@ -85,6 +88,17 @@ pub enum TaskRecord {
         /// How much of the schedule was run.
         strength: f64,
     },
+}
+
+/// A LoRA that acted on the picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LoraRecord {
+    /// The name of its file, without its ending.
+    pub name: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// How strongly it acted.
+    pub weight: f64,
 }
 
 /// One file of the model.
@@ -133,6 +147,10 @@ impl Metadata {
     /// `CFG scale` is `guidance + 1`, because the web UI's scale weighs `neg + scale * (pos - neg)`.
     pub fn to_parameters(&self) -> String {
         let mut text = self.prompt.clone();
+        // The web UI has them in the prompt; here they never reach the text encoder.
+        for lora in &self.loras {
+            let _ = write!(text, "{}<lora:{}:{}>", if text.is_empty() { "" } else { " " }, lora.name, lora.weight);
+        }
         if self.guidance > 0.0 && !self.negative_prompt.is_empty() {
             let _ = write!(text, "\nNegative prompt: {}", self.negative_prompt);
         }
@@ -151,6 +169,11 @@ impl Metadata {
         let _ = write!(text, ", Model: {}", quoted(&self.model));
         if let TaskRecord::ImageToImage { strength, .. } | TaskRecord::Inpaint { strength, .. } = &self.task {
             let _ = write!(text, ", Denoising strength: {strength}");
+        }
+        if !self.loras.is_empty() {
+            let hash = |lora: &LoraRecord| format!("{}: {}", lora.name, lora.sha256.get(..10).unwrap_or(&lora.sha256));
+            let hashes: Vec<String> = self.loras.iter().map(hash).collect();
+            let _ = write!(text, ", Lora hashes: {}", Value::from(hashes.join(", ")));
         }
         let _ = write!(text, ", Shift: {}, Version: zimage {}", self.shift, self.versions.zimage);
         text

@@ -1,4 +1,4 @@
-use super::{Embedded, FileRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
+use super::{Embedded, FileRecord, LoraRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
 use crate::pipeline::image::{ImageError, ImageFormat, RgbImage};
 
 fn record() -> Metadata {
@@ -17,6 +17,7 @@ fn record() -> Metadata {
         task: TaskRecord::TextToImage,
         model: "Z-Image-Turbo".into(),
         files: vec![FileRecord { path: "transformer/model.safetensors".into(), sha256: "0123456789abcdef".into() }],
+        loras: Vec::new(),
         versions: Versions { zimage: "0.1.0".into() },
         device: "cpu".into(),
         compute: "exact".into(),
@@ -78,6 +79,16 @@ fn the_web_ui_text_counts_guidance_from_one_and_tells_strength() {
     for part in ["\nNegative prompt: blurry\n", "CFG scale: 5,", "Model: \"mine, v2\"", "Denoising strength: 0.6"] {
         assert!(text.contains(part), "{text}");
     }
+}
+
+#[test]
+fn loras_are_recorded_with_their_hashes_and_stand_in_the_web_ui_text() {
+    let lora = |name: &str, weight| LoraRecord { name: name.into(), sha256: "0123456789abcdef".into(), weight };
+    let record = Metadata { prompt: "a cat".into(), loras: vec![lora("night", 0.8), lora("b", 1.0)], ..record() };
+    let text = record.to_parameters();
+    assert!(text.starts_with("a cat <lora:night:0.8> <lora:b:1>\nSteps"), "{text}");
+    assert!(text.contains(", Lora hashes: \"night: 0123456789, b: 0123456789\", Shift"), "{text}");
+    assert_eq!(Metadata::from_json(&record.to_canonical_json()), Ok(record));
 }
 
 #[test]
