@@ -313,6 +313,13 @@ fn bench_encode(level: Level, _peak: f64) {
             format!("encode {}", encoder.format().name())
         );
     }
+    for encoder in scaled_formats().into_iter().filter_map(Scaled::encoder) {
+        let planes = Layout::Scaled(encoder.format()).plane_bytes(1, n);
+        let [mut packed, mut scales, mut biases] = planes.map(|bytes| vec![0; bytes]);
+        let time = seconds(|| encoder.encode(black_box(&values), &mut packed, &mut scales, &mut biases));
+        let speed = n as f64 / time / 1e6;
+        println!("{:8} {:44} {speed:7.1} million values/s", level.name(), format!("encode {}", encoder.format()));
+    }
 }
 
 fn bench_norms(level: Level, _peak: f64) {

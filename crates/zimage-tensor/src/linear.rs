@@ -58,7 +58,7 @@ impl Weight {
             return Err(Error::Blocks { format: layout.to_string(), cols, block_len });
         }
         if stored.matrix().is_none() {
-            let expected = layout.plane_bytes(stored.rows, cols).iter().sum();
+            let expected = layout.plane_bytes(stored.rows, cols).into_iter().fold(0, usize::saturating_add);
             let found = stored.values.len() + stored.scales.len() + stored.biases.len();
             return Err(Error::Size { shape: vec![stored.rows, cols], expected, found });
         }

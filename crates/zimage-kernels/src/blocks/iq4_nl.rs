@@ -59,8 +59,10 @@ fn fit(values: &[f32; SMALL]) -> f32 {
         return 0.0;
     }
     let sums = |step: f32| {
-        values.iter().fold((0.0, 0.0), |(products, squares), value| {
-            let (weight, q) = (value * value, f32::from(TABLE[usize::from(nearest(step * value))]));
+        // All places before any sum, which must keep its order: this way they are found as vectors.
+        let places = values.map(|value| nearest(step * value));
+        values.iter().zip(places).fold((0.0, 0.0), |(products, squares), (value, place)| {
+            let (weight, q) = (value * value, f32::from(TABLE[usize::from(place)]));
             (products + weight * q * value, squares + weight * q * q)
         })
     };
@@ -77,10 +79,19 @@ fn fit(values: &[f32; SMALL]) -> f32 {
     scale
 }
 
+/// Half way between two neighbours in the table; all of them are exact.
+const MIDDLES: [f32; 15] = {
+    let mut middles = [0.0; 15];
+    let mut at = 0;
+    while at < 15 {
+        middles[at] = (TABLE[at] as f32 + TABLE[at + 1] as f32) / 2.0;
+        at += 1;
+    }
+    middles
+};
+
 /// The place of the number in the table that is nearest to `value`; of two equally near ones the higher.
+#[inline(always)]
 fn nearest(value: f32) -> u8 {
-    let above = TABLE.partition_point(|entry| f32::from(*entry) <= value).clamp(1, 15);
-    let (low, high) = (f32::from(TABLE[above - 1]), f32::from(TABLE[above]));
-    let place = if value - low < high - value { above - 1 } else { above };
-    place as u8
+    MIDDLES.iter().map(|middle| u8::from(value >= *middle)).sum()
 }

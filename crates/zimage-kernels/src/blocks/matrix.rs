@@ -25,12 +25,10 @@ impl Layout {
         }
     }
 
-    /// Bytes of the values, the scales and the biases of a matrix.
-    ///
-    /// # Panics
-    /// When there are none: where [`Layout::planes`] is `None`.
+    /// Bytes of the values, the scales and the biases of a matrix, as messages tell them: `usize::MAX` where there is no
+    /// such number, that is where [`Layout::planes`] is `None`.
     pub fn plane_bytes(self, rows: usize, cols: usize) -> [usize; 3] {
-        self.planes(rows, cols).unwrap_or_else(|| panic!("{rows} rows of {cols} values as {self}"))
+        self.planes(rows, cols).unwrap_or([usize::MAX; 3])
     }
 
     /// Bytes of the values, the scales and the biases of a matrix; `None` where a row is no whole number of blocks, where

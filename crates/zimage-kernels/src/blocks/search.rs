@@ -83,13 +83,13 @@ pub(super) fn fit_above_minimum<const N: usize, const G: usize>(
         }
     }
     let mut fit = Fit { scales: best.scale, minima: best.minimum.map(|minimum| -minimum), numbers: [[0; N]; G] };
-    for g in 0..G {
+    for (g, numbers) in fit.numbers.iter_mut().enumerate() {
         if range.high[g] == range.low[g] {
             (fit.scales[g], fit.minima[g]) = (0.0, -range.low[g]);
             continue;
         }
-        for i in 0..N {
-            fit.numbers[g][i] = best_rounding.number(g, x[i][g]) as u8;
+        for (number, values) in numbers.iter_mut().zip(x) {
+            *number = best_rounding.number(g, values[g]) as u8;
         }
     }
     fit
@@ -227,8 +227,8 @@ pub(super) fn fit_around_zero<const N: usize, const G: usize>(x: &Lanes<N, G>, h
             fit.scales[g] = 0.0;
             continue;
         }
-        for i in 0..N {
-            fit.numbers[g][i] = (signed_number(x[i][g], best_step[g], half) + half) as u8;
+        for (number, values) in fit.numbers[g].iter_mut().zip(x) {
+            *number = (signed_number(values[g], best_step[g], half) + half) as u8;
         }
     }
     fit
