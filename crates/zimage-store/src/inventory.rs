@@ -55,7 +55,7 @@ impl Standing {
             diagnosis.parts.iter().filter(|part| part.fits()).map(|part| part.component).collect();
         // A directory in the layout of diffusers is meant to be whole; a file may be one part of a model.
         let fits = !components.is_empty() && components.len() == diagnosis.parts.len();
-        let usable = diagnosis.usable || fits && report.container != "diffusers directory";
+        let usable = diagnosis.usable || fits && !Path::new(&report.path).join("model_index.json").is_file();
         Self {
             container: Some(report.container),
             dialect: Some(report.dialect),
@@ -71,7 +71,7 @@ impl Standing {
 fn precision(diagnosis: &Diagnosis) -> String {
     let mut bytes: BTreeMap<String, u64> = BTreeMap::new();
     for count in diagnosis.report.parts.iter().flat_map(|part| &part.precision.counts) {
-        *bytes.entry(count.dtype.to_string().to_lowercase()).or_default() += count.size_bytes;
+        *bytes.entry(count.format.clone()).or_default() += count.size_bytes;
     }
     let mut names: Vec<(String, u64)> = bytes.into_iter().collect();
     names.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
