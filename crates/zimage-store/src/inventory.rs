@@ -55,7 +55,7 @@ impl Standing {
             diagnosis.parts.iter().filter(|part| part.fits()).map(|part| part.component).collect();
         // A directory in the layout of diffusers is meant to be whole; a file may be one part of a model.
         let fits = !components.is_empty() && components.len() == diagnosis.parts.len();
-        let usable = diagnosis.usable || fits && report.container != "diffusers directory";
+        let usable = diagnosis.usable || fits && !Path::new(&report.path).join("model_index.json").is_file();
         Self {
             container: Some(report.container),
             dialect: Some(report.dialect),
