@@ -173,23 +173,24 @@ fn diagnose(tensors: &[(String, &str, &str)]) -> Diagnosis {
     let tensor = |(name, dtype, shape): &(String, &str, &str)| {
         format!(r#""{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[0,0]}}"#)
     };
-    let header = format!("{{{}}}", tensors.iter().map(tensor).collect::<Vec<_>>().join(","));
+    let metadata = r#"{"_quantization_metadata":"{\"layers\":{\"noted\":{\"format\":\"nvfp4\"}}}"}"#;
+    let tensors = tensors.iter().map(tensor).collect::<Vec<_>>().join(",");
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("evil.safetensors");
-    std::fs::write(&path, file(&header, 0)).expect("written");
+    std::fs::write(&path, file(&format!(r#"{{"__metadata__":{metadata},{tensors}}}"#), 0)).expect("written");
     doctor(&path).expect("a report")
 }
 
 /// A tensor without rows takes no bytes, and so may have any number of columns.
 #[test]
 fn packed_weights_of_any_width_are_refused() {
-    let refused = |dtype, parts: &[(&str, &'static str)]| {
-        let mut tensors = vec![("cap_embedder.layers.1.weight".to_owned(), dtype, "0,4611686018427387904")];
-        tensors.extend(parts.iter().map(|(part, dtype)| (format!("cap_embedder.layers.1.{part}"), *dtype, "0,1")));
-        assert!(!diagnose(&tensors).usable, "{dtype}");
-    };
-    refused("U32", &[("scales", "F16"), ("biases", "F16")]);
-    refused("U8", &[("weight_scale", "F32"), ("comfy_quant", "U8")]);
+    let mlx = ["cap_embedder.layers.1.weight", "cap_embedder.layers.1.scales", "cap_embedder.layers.1.biases"];
+    let [words, scales, biases] = mlx.map(str::to_owned);
+    let wide = "0,4611686018427387904";
+    assert!(!diagnose(&[(words, "U32", wide), (scales, "F16", "0,1"), (biases, "F16", "0,1")]).usable);
+    let [noted, scale, model] = ["noted.weight", "noted.weight_scale", "cap_embedder.1.weight"].map(str::to_owned);
+    let wide = "0,9223372036854775808";
+    assert!(!diagnose(&[(noted, "U8", wide), (scale, "F8_E4M3", "0,1"), (model, "F32", "0")]).usable);
 }
 
 #[test]
