@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::schema::TensorSpec;
 
-/// Beyond this many unknown names the file is another model, and the search for the nearest names would only take time.
-const MAX_NEAREST: usize = 1000;
+/// Beyond this many pairs of an unknown and a known name the file is another model, and the search for the nearest names
+/// would only take time: a small file can name a thousand layers, and a thousand names that none of them has.
+const MAX_PAIRS: usize = 300_000;
 
 /// Everything that does not fit, and how much does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -66,7 +67,7 @@ impl Audit {
         }
         let missing = specs.iter().map(|spec| spec.name.as_str()).filter(|name| !seen.contains_key(name));
         audit.missing = missing.map(str::to_owned).collect();
-        let search = unknown.len() <= MAX_NEAREST;
+        let search = unknown.len().saturating_mul(known.len()) <= MAX_PAIRS;
         let nearest = |name: &str| if search { audit.nearest(name, &known) } else { None };
         let unknown = unknown.into_iter().map(|name| Unknown { name: name.to_owned(), nearest: nearest(name) });
         audit.unknown = unknown.collect();

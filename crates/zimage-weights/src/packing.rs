@@ -119,7 +119,7 @@ fn of_words(words: usize, groups: usize, scale: Dtype, biased: bool, cols: usize
         format!("{words} words and {groups} scales of {scale}{biases} are no known packing of {cols} values")
     };
     let divided = |n: usize, by: usize| (by > 0 && n.is_multiple_of(by)).then(|| n / by).ok_or_else(refused);
-    let bits = divided(words * 32, cols)?;
+    let bits = divided(words.checked_mul(32).ok_or_else(refused)?, cols)?;
     let group = divided(cols, groups)?;
     let float = match scale {
         Dtype::F32 => Some(ScaleType::F32),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
 use super::{Metadata, Problem, TensorInfo, TensorView, map_file, sniff};
@@ -16,6 +16,9 @@ use crate::{Dtype, Error, Result};
 
 /// Longest header accepted, as in the reference implementation.
 const MAX_HEADER_BYTES: usize = 100_000_000;
+
+/// More axes than any tensor has. A number takes two bytes of a header and thirty of memory.
+const MAX_NUMBERS: usize = 64;
 
 /// One safetensors file, checked in full when opened.
 #[derive(Clone, Debug)]
@@ -158,8 +161,36 @@ struct Header {
 #[derive(Deserialize)]
 struct RawEntry {
     dtype: String,
+    #[serde(deserialize_with = "numbers")]
     shape: Vec<Number>,
+    #[serde(deserialize_with = "numbers")]
     data_offsets: Vec<Number>,
+}
+
+/// A list of at most [`MAX_NUMBERS`] numbers.
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Number>, D::Error> {
+    struct Numbers;
+
+    impl<'de> Visitor<'de> for Numbers {
+        type Value = Vec<Number>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_NUMBERS} numbers")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<Number>, A::Error> {
+            let mut numbers = Vec::new();
+            while let Some(number) = seq.next_element()? {
+                if numbers.len() == MAX_NUMBERS {
+                    return Err(A::Error::invalid_length(MAX_NUMBERS + 1, &self));
+                }
+                numbers.push(number);
+            }
+            Ok(numbers)
+        }
+    }
+
+    deserializer.deserialize_seq(Numbers)
 }
 
 impl RawEntry {

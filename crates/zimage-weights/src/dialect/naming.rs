@@ -154,12 +154,14 @@ fn vae_sizes(prefix: &str, container: &Container) -> VaeSizes {
         container.names().filter_map(number).max().map_or(0, |last| last.saturating_add(1))
     };
     let levels = ["encoder.down.", "encoder.down_blocks.", "decoder.up.", "decoder.up_blocks."];
-    let layers = count("encoder.down_blocks.0.layers.", "norm1.");
+    let layers = count("encoder.down_blocks.0.layers.", "norm1.").min(MAX_LAYERS);
     VaeSizes { levels: levels.into_iter().map(|start| count(start, "")).max().unwrap_or(0).min(MAX_LEVELS), layers }
 }
 
 /// More levels than any picture can be halved; names are hostile.
 const MAX_LEVELS: usize = 32;
+/// More layers than a config may ask for.
+const MAX_LAYERS: usize = 1024;
 
 /// The beginning of the text encoder's names up to `model.`, which they may have or not.
 fn text_encoder_prefix(container: &Container) -> Option<String> {

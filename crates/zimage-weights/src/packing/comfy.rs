@@ -66,7 +66,8 @@ impl Notes {
             (Ok(_), None) => Kind::Refused("it has no weight_scale".to_owned()),
             (Ok(scaled), Some(scales)) => {
                 if let (4, Some(cols)) = (scaled.element.bits(), shape.last_mut()) {
-                    *cols *= 2; // two values in a byte
+                    // Two values in a byte. A weight without rows may claim any number of columns.
+                    *cols = cols.saturating_mul(2);
                 }
                 Kind::Scaled { scaled, scales, factor: beside("weight_scale_2") }
             }

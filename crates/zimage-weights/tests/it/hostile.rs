@@ -1,7 +1,10 @@
 //! Every way in which a file can be wrong, one line each.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use zimage_weights::container::SafeTensors;
+use zimage_weights::inspect::{Diagnosis, doctor};
 
 /// A file of a header and `data` zero bytes.
 fn file(header: &str, data: usize) -> Vec<u8> {
@@ -163,4 +166,65 @@ fn damaged_files_are_errors_and_never_panics() {
         }
         SafeTensors::from_bytes("cut", Bytes::copy_from_slice(&valid[..at])).expect_err("a prefix is never whole");
     }
+}
+
+/// What the doctor says about a file of tensors without data, `(name, dtype, shape)`.
+fn diagnose(tensors: &[(String, &str, &str)]) -> Diagnosis {
+    let tensor = |(name, dtype, shape): &(String, &str, &str)| {
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":[{shape}],"data_offsets":[0,0]}}"#)
+    };
+    let metadata = r#"{"_quantization_metadata":"{\"layers\":{\"noted\":{\"format\":\"nvfp4\"}}}"}"#;
+    let tensors = tensors.iter().map(tensor).collect::<Vec<_>>().join(",");
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("evil.safetensors");
+    std::fs::write(&path, file(&format!(r#"{{"__metadata__":{metadata},{tensors}}}"#), 0)).expect("written");
+    doctor(&path).expect("a report")
+}
+
+/// A tensor without rows takes no bytes, and so may have any number of columns.
+#[test]
+fn packed_weights_of_any_width_are_refused() {
+    let mlx = ["cap_embedder.layers.1.weight", "cap_embedder.layers.1.scales", "cap_embedder.layers.1.biases"];
+    let [words, scales, biases] = mlx.map(str::to_owned);
+    let wide = "0,4611686018427387904";
+    assert!(!diagnose(&[(words, "U32", wide), (scales, "F16", "0,1"), (biases, "F16", "0,1")]).usable);
+    let [noted, scale, model] = ["noted.weight", "noted.weight_scale", "cap_embedder.1.weight"].map(str::to_owned);
+    let wide = "0,9223372036854775808";
+    assert!(!diagnose(&[(noted, "U8", wide), (scale, "F8_E4M3", "0,1"), (model, "F32", "0")]).usable);
+}
+
+#[test]
+fn names_may_have_any_number_in_them() {
+    let names = ["encoder.down_blocks.0.layers.#.norm1.weight", "decoder.mid_block.layers.0.conv1.weight"];
+    let also = ["decoder.conv_in.weight", "encoder.down_blocks.#.resnets.0.conv1.weight"];
+    let numbered = |name: &&str| (name.replace('#', &usize::MAX.to_string()), "F32", "0");
+    assert!(!diagnose(&names.iter().chain(&also).map(numbered).collect::<Vec<_>>()).usable);
+}
+
+/// The last layer of a file says how many the model has, and every unknown name is compared with theirs.
+#[test]
+fn a_thousand_wrong_names_and_a_thousand_layers_take_no_time() {
+    let text = |name: &str, shape| (name.to_owned(), "U8", shape);
+    let mut tensors = vec![
+        text("embed_tokens.weight", "8,0"),
+        text("layers.0.input_layernorm.weight", "64,0"),
+        text("layers.0.mlp.gate_proj.weight", "64,0"),
+        text("layers.0.self_attn.q_proj.weight", "256,0"),
+        text("layers.0.self_attn.k_proj.weight", "128,0"),
+        text("layers.0.self_attn.q_norm.weight", "128,0"),
+    ];
+    tensors.extend((0..1000).map(|n| (format!("layers.1023.self_attn.k_proj.wrong{n}"), "U8", "0")));
+    let start = Instant::now();
+    assert!(!diagnose(&tensors).usable);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[test]
+fn lists_of_numbers_are_short() {
+    let ones = vec!["1"; 65].join(",");
+    check(
+        one(&format!(r#""dtype":"U8","shape":[{ones}],"data_offsets":[0,1]"#), 1),
+        "bad header: a: invalid length 65",
+    );
+    check(one(&format!(r#""dtype":"U8","shape":[1],"data_offsets":[{ones}]"#), 1), "a list of at most 64 numbers");
 }

@@ -3,6 +3,8 @@
 //! Source: diffusers `ZImagePipeline._encode_prompt`, the Qwen3 chat template with thinking enabled.
 
 use crate::{Error, Result};
+use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::Tokenizer as HfTokenizer;
 
 /// What comes before and after the prompt: one user message, and the start of the answer.
@@ -32,9 +34,11 @@ impl Tokenizer {
     /// Reads a `tokenizer.json`; `model` names the checkpoint in errors, `vocab` is the size of its embedding.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when the file is not a tokenizer, lacks the chat tokens, or has ids beyond the embedding.
+    /// [`Error::Tokenizer`] when the file is no tokenizer of the kind that Qwen has, lacks the chat tokens, or has ids
+    /// beyond the embedding.
     pub fn from_json(json: &[u8], model: &str, vocab: usize) -> Result<Tokenizer> {
         let unusable = |reason: String| Error::Tokenizer { model: model.to_string(), reason };
+        Kinds::check(json).map_err(unusable)?;
         let mut tokenizer = HfTokenizer::from_bytes(json).map_err(|e| unusable(e.to_string()))?;
         // Files may carry their own padding and truncation; diffusers sets both itself, and so do we.
         tokenizer.with_padding(None);
@@ -72,6 +76,74 @@ impl Tokenizer {
         ids.truncate(MAX_TOKENS);
         Ok(Tokens { ids, dropped })
     }
+}
+
+/// What is asked of a `tokenizer.json` before it is read in full. The library behind reads many kinds of tokenizers, and
+/// panics on some files of those that no Z-Image checkpoint has.
+#[derive(Deserialize)]
+struct Kinds {
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    post_processor: Value,
+    #[serde(default)]
+    decoder: Value,
+    model: ModelKind,
+}
+
+/// The settings of the model beside its vocabulary and merges.
+#[derive(Deserialize)]
+struct ModelKind {
+    #[serde(default)]
+    r#type: Value,
+    #[serde(default)]
+    dropout: Value,
+    #[serde(default)]
+    unk_token: Value,
+    #[serde(default)]
+    continuing_subword_prefix: Value,
+    #[serde(default)]
+    end_of_word_suffix: Value,
+}
+
+impl Kinds {
+    /// Says what makes the file another kind of tokenizer than Qwen's: byte-level BPE, NFC, a split by a pattern.
+    fn check(json: &[u8]) -> Result<(), String> {
+        let kinds: Kinds = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let all = |list: &Value, known: &[&str]| {
+            list.as_array().is_some_and(|list| list.iter().all(|part| is_kind(part, known)))
+        };
+        let sequence = is_kind(&kinds.pre_tokenizer, &["Sequence"])
+            && all(&kinds.pre_tokenizer["pretokenizers"], &["Split", "ByteLevel"]);
+        let model = &kinds.model;
+        let none = |value: &Value| value.is_null() || value == "";
+        let checks = [
+            ("model.type", &model.r#type, model.r#type == "BPE"),
+            ("model.dropout", &model.dropout, none(&model.dropout)),
+            ("model.unk_token", &model.unk_token, none(&model.unk_token)),
+            (
+                "model.continuing_subword_prefix",
+                &model.continuing_subword_prefix,
+                none(&model.continuing_subword_prefix),
+            ),
+            ("model.end_of_word_suffix", &model.end_of_word_suffix, none(&model.end_of_word_suffix)),
+            ("normalizer", &kinds.normalizer, is_kind(&kinds.normalizer, &["NFC"])),
+            ("pre_tokenizer", &kinds.pre_tokenizer, sequence || is_kind(&kinds.pre_tokenizer, &["ByteLevel"])),
+            ("post_processor", &kinds.post_processor, is_kind(&kinds.post_processor, &["ByteLevel"])),
+            ("decoder", &kinds.decoder, is_kind(&kinds.decoder, &["ByteLevel"])),
+        ];
+        match checks.into_iter().find(|(_, _, holds)| !holds) {
+            Some((key, found, _)) => Err(format!("{key} is {found}, which the tokenizer of Qwen has not")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a part of the file is absent or of one of these types.
+fn is_kind(part: &Value, known: &[&str]) -> bool {
+    part.is_null() || part.get("type").and_then(Value::as_str).is_some_and(|kind| known.contains(&kind))
 }
 
 #[cfg(test)]
