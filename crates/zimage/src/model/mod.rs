@@ -7,6 +7,9 @@ pub mod tokenizer;
 pub mod transformer;
 pub mod vae;
 
+#[cfg(test)]
+mod tests;
+
 pub use parameters::Parameters;
 
 use crate::{Error, Result};
