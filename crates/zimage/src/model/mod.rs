@@ -8,6 +8,9 @@ pub mod tokenizer;
 pub mod transformer;
 pub mod vae;
 
+#[cfg(test)]
+mod tests;
+
 pub use adapters::{Adapters, Lora};
 pub use parameters::Parameters;
 
