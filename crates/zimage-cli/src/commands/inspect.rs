@@ -1,5 +1,6 @@
 //! `zimage inspect`: what a file or a directory is.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -16,6 +17,8 @@ use crate::output::print_line;
 
 /// Longest value of a file's metadata that is printed for people.
 const MAX_VALUE_CHARS: usize = 200;
+/// Most modules of a LoRA that are listed for people.
+const MAX_MODULES: usize = 8;
 
 pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
     if is_picture(&args.path) {
@@ -138,16 +141,18 @@ fn print_lora(lora: &lora::Report) -> Result<(), Failure> {
     for (name, text) in lines.iter().filter(|(_, text)| !text.is_empty()) {
         print_line(&format!("  {name:<10} {text}"))?;
     }
-    for module in &lora.unmatched {
-        print_line(&format!("  unmatched  {}", printable(&module.to_string())))?;
+    print_some("unmatched", &lora.unmatched)?;
+    print_some("redundant", &lora.redundant)?;
+    print_some("misfit", &lora.misfits)
+}
+
+/// The first of a list that may be long; `--json` has all.
+fn print_some(name: &str, list: &[impl Display]) -> Result<(), Failure> {
+    for module in list.iter().take(MAX_MODULES) {
+        print_line(&format!("  {name:<10} {}", shortened(&module.to_string())))?;
     }
-    for module in &lora.redundant {
-        print_line(&format!("  redundant  {}", printable(module)))?;
-    }
-    for module in &lora.misfits {
-        print_line(&format!("  misfit     {}", printable(&module.to_string())))?;
-    }
-    Ok(())
+    let left = list.len().saturating_sub(MAX_MODULES);
+    if left > 0 { print_line(&format!("  {name:<10} and {left} more")) } else { Ok(()) }
 }
 
 fn shortened(text: &str) -> String {

@@ -159,6 +159,9 @@ impl<'a> Reader<'a> {
         let rank = self.rank(module)?;
         report.ranks.extend(rank);
         let scale = self.scale(module, first.component, rank, report)?;
+        for layer in &layers {
+            report.count_target(layer.component, &layer.name);
+        }
         let found = self.size(module)?;
         if found != expected {
             report.misfits.push(Misfit { module: module.name.to_owned(), expected, found });
@@ -172,7 +175,6 @@ impl<'a> Reader<'a> {
             deltas.insert((layer.component, layer.name.clone()), whole.cut(start..start + layer.out));
             start += layer.out;
             report.matched += 1;
-            report.count_target(layer.component, &layer.name);
         }
         Ok(())
     }

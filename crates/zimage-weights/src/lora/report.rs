@@ -18,7 +18,7 @@ pub struct Report {
     pub ranks: Vec<usize>,
     /// All alphas that occur; empty where the file has none, which means no scaling.
     pub alphas: Vec<f64>,
-    /// How many layers of each sort are changed: `attention.to_q`, `feed_forward.w1`.
+    /// How many layers of each sort it is about: `attention.to_q`, `feed_forward.w1`.
     pub targets: BTreeMap<String, usize>,
     /// Linear layers that are changed.
     pub matched: usize,
