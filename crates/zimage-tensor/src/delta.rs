@@ -74,8 +74,13 @@ pub struct Delta {
 /// A product whose matrices are ready to be used as layers.
 #[derive(Debug)]
 enum Branch {
-    LowRank { down: Linear, up: Linear },
-    Kronecker { w1: Tensor, w2: Vec<Linear>, skip: usize },
+    /// `down`, then `up`.
+    LowRank(Vec<Linear>),
+    Kronecker {
+        w1: Tensor,
+        w2: Vec<Linear>,
+        skip: usize,
+    },
 }
 
 /// A gain with the adapter's weight worked in.
@@ -99,9 +104,7 @@ impl Delta {
     pub fn new(device: &Device, out: usize, product: Product, scale: f32, weight: f32, gain: Gain) -> Result<Delta> {
         let row = |values: Vec<f32>| Tensor::from_vec(device, &[1, values.len()], values);
         let product = match product {
-            Product::LowRank { down, up } => {
-                Branch::LowRank { down: Linear::new(down, None), up: Linear::new(up, None) }
-            }
+            Product::LowRank { down, up } => Branch::LowRank(vec![Linear::new(down, None), Linear::new(up, None)]),
             Product::Kronecker { w1, w2, skip } => {
                 let w2 = match w2 {
                     Factor::Whole(w2) => vec![Linear::new(w2, None)],
@@ -147,21 +150,23 @@ impl Delta {
 
     fn add_product(&self, y: &mut Tensor, x: &Tensor) {
         match &self.product {
-            Branch::LowRank { down, up } => {
-                let z = ops::linear(&ops::linear(x, down), up);
-                ops::add_scaled(y, &z, 0, &self.factors);
+            Branch::LowRank(layers) => {
+                ops::add_scaled(y, &through(layers, x), 0, &self.factors);
             }
             Branch::Kronecker { w1, w2, skip } => {
                 // Row t of x is a matrix (c, d): w2 is applied to its rows, then w1 mixes them.
                 let (tokens, blocks) = (x.rows(), w1.cols());
-                let mut z = ops::split_columns(x, blocks);
-                for layer in w2 {
-                    z = ops::linear(&z, layer);
-                }
+                let z = through(w2, &ops::split_columns(x, blocks));
                 let width = z.cols();
                 let z = ops::mix_rows(&z, w1, tokens).reshape(&[tokens, w1.rows() * width]);
                 ops::add_scaled(y, &z, *skip, &self.factors);
             }
         }
     }
+}
+
+/// One layer after the other; there is at least one.
+fn through(layers: &[Linear], x: &Tensor) -> Tensor {
+    let [first, rest @ ..] = layers else { panic!("a branch has layers: this is a bug") };
+    rest.iter().fold(ops::linear(x, first), |z, layer| ops::linear(&z, layer))
 }

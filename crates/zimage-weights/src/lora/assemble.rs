@@ -408,7 +408,7 @@ impl<'a> Module<'a> {
         };
         let mut kinds = self.parts.iter().filter_map(|(part, key)| Some((of(part)?, *key)));
         let Some((first, _)) = kinds.next() else {
-            return Err(self.key(Part::Diff).err().expect("it has no difference: this is a bug"));
+            return Err(self.key(Part::Diff).expect_err("it has no difference: this is a bug"));
         };
         match kinds.find(|(kind, _)| *kind != first) {
             None => Ok(first),
