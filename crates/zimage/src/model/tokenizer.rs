@@ -110,7 +110,7 @@ struct ModelKind {
 
 impl Kinds {
     /// Says what makes the file another kind of tokenizer than Qwen's: byte-level BPE, NFC, a split by a pattern.
-    fn check(json: &[u8]) -> Result<(), String> {
+    fn check(json: &[u8]) -> std::result::Result<(), String> {
         let kinds: Kinds = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let all = |list: &Value, known: &[&str]| {
             list.as_array().is_some_and(|list| list.iter().all(|part| is_kind(part, known)))
