@@ -16,13 +16,13 @@ const MAX_DECODED: usize = 1 << 14;
 ///
 /// Bytes that begin with a brace are framed as in [`crate::safetensors`].
 pub fn checkpoint(bytes: &[u8]) {
-    as_model(framed(bytes));
+    as_model(framed(bytes), &Component::ALL);
 }
 
-/// Everything that is done with the weights of a model.
-pub(crate) fn as_model(bytes: Bytes) {
+/// Everything that is done with the weights of a model; the file is tried as each of these parts.
+pub(crate) fn as_model(bytes: Bytes, components: &[Component]) {
     if File::from_bytes("hostile", bytes.clone()).is_ok() {
-        for component in Component::ALL {
+        for &component in components {
             if let Ok(weights) = small(component, bytes.clone()).weights(component) {
                 decode(&weights);
             }

@@ -13,8 +13,8 @@ use crate::write::{self, Claim};
 
 /// Reads the model that the bytes draw.
 pub fn model(bytes: &[u8]) {
-    if let Ok(file) = draw(&mut Unstructured::new(bytes)) {
-        as_model(file.into());
+    if let Ok((component, file)) = draw(&mut Unstructured::new(bytes)) {
+        as_model(file.into(), &[component]);
     }
 }
 
@@ -74,8 +74,8 @@ const KEYS: [&str; 8] = [
 const NOTES: [&str; 7] =
     ["float8_e4m3fn", "float8_e5m2", "int8_tensorwise", "convrot_w4a4", "mxfp8", "nvfp4", "asym_w4a8_int8"];
 
-fn draw(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
-    let mut claims = part(u)?;
+fn draw(u: &mut Unstructured<'_>) -> Result<(Component, Vec<u8>)> {
+    let (component, mut claims) = part(u)?;
     let prefix = *u.choose(&PREFIXES)?;
     let dtype = *u.choose(Dtype::ALL)?;
     let pattern = u.bytes(2)?.to_vec();
@@ -92,11 +92,12 @@ fn draw(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         edit(u, &mut claims, &mut keys)?;
     }
     let gguf = u.arbitrary()?;
-    Ok(if gguf { write::gguf(&keys, &claims) } else { write::safetensors(&keys, &claims) })
+    let file = if gguf { write::gguf(&keys, &claims) } else { write::safetensors(&keys, &claims) };
+    Ok((component, file))
 }
 
 /// A whole part of a small model under the names of some dialect.
-fn part(u: &mut Unstructured<'_>) -> Result<Vec<Claim>> {
+fn part(u: &mut Unstructured<'_>) -> Result<(Component, Vec<Claim>)> {
     let component = *u.choose(&Component::ALL)?;
     let specs = match component {
         Component::Transformer => transformer::tensors(&checkpoint::transformer()),
@@ -114,7 +115,8 @@ fn part(u: &mut Unstructured<'_>) -> Result<Vec<Claim>> {
         _ => Vec::new(),
     };
     let claim = |name, shape| Claim { name, dtype: Dtype::F32, shape, pattern: Vec::new() };
-    Ok(layout(&rules, &specs).into_iter().map(|tensor| claim(tensor.name, tensor.shape)).collect())
+    let claims = layout(&rules, &specs).into_iter().map(|tensor| claim(tensor.name, tensor.shape)).collect();
+    Ok((component, claims))
 }
 
 /// Packs the matrices as some program does.

@@ -26,7 +26,8 @@ impl Claim {
         if self.pattern.is_empty() {
             data.resize(data.len() + size, 0);
         } else {
-            data.extend(self.pattern.iter().cycle().take(size));
+            let repeated = self.pattern.repeat(size.div_ceil(self.pattern.len()));
+            data.extend_from_slice(&repeated[..size]);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::schema::TensorSpec;
 
 /// Beyond this many pairs of an unknown and a known name the file is another model, and the search for the nearest names
 /// would only take time: a small file can name a thousand layers, and a thousand names that none of them has.
-const MAX_PAIRS: usize = 300_000;
+const MAX_PAIRS: usize = 30_000;
 
 /// Everything that does not fit, and how much does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

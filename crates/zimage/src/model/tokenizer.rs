@@ -135,7 +135,9 @@ impl Kinds {
             ("decoder", &kinds.decoder, is_kind(&kinds.decoder, &["ByteLevel"])),
         ];
         match checks.into_iter().find(|(_, _, holds)| !holds) {
-            Some((key, found, _)) => Err(format!("{key} is {found}, which the tokenizer of Qwen has not")),
+            Some((key, found, _)) => {
+                Err(format!("{key} is {:.200}, which the tokenizer of Qwen has not", found.to_string()))
+            }
             None => Ok(()),
         }
     }
