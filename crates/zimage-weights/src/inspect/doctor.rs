@@ -9,7 +9,7 @@ use crate::audit::Audit;
 use crate::dialect::Reading;
 use crate::open::{self, Checkpoint, Weights};
 use crate::schema::{self, Component};
-use crate::{Result, lora};
+use crate::{Error, Result, lora};
 
 /// What a path is, and whether it can be used.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +69,11 @@ fn of_lora(report: Report) -> Diagnosis {
     Diagnosis { report, parts: Vec::new(), problem, usable }
 }
 
+/// What an audit does not tell: a storage format that is not read, or where to get the pad tokens.
+fn is_no_audit(error: &Error) -> bool {
+    !matches!(error, Error::Audit { .. })
+}
+
 fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis {
     let container = checkpoint.container(component);
     let specs = checkpoint.specs(component);
@@ -78,12 +83,9 @@ fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis
         reading.audit(&specs)
     };
     let audit = container.as_ref().ok().map(compare);
-    let clean = audit.as_ref().is_some_and(Audit::is_clean);
     let problem = match container {
         Err(error) => Some(error.to_string()),
-        // What is left after a clean audit is the storage format.
-        Ok(_) if clean => checkpoint.weights(component).err().map(|error| error.to_string()),
-        Ok(_) => None,
+        Ok(_) => checkpoint.weights(component).err().filter(is_no_audit).map(|error| error.to_string()),
     };
     PartDiagnosis { component, audit, problem }
 }
@@ -110,7 +112,7 @@ pub(super) fn of_part(part: &Part) -> Vec<PartDiagnosis> {
         reading.fit(&specs);
         let audit = reading.audit(&specs);
         let weights = Weights::audited(&label, component, &specs, container.clone(), None);
-        let problem = weights.err().filter(|_| audit.is_clean()).map(|error| error.to_string());
+        let problem = weights.err().filter(is_no_audit).map(|error| error.to_string());
         Ok((audit, problem))
     };
     let diagnose = |component| match compare(component) {

@@ -150,6 +150,8 @@ fn inspect_collection(path: &Path) -> Result<Option<Report>> {
         dialects.push((component, dialect));
         parts.push(Part::of(component, container, None)?);
     }
+    // Files are found by their names; parts are told in the order in which they run.
+    parts.sort_by_key(|part| part.component.map_or(usize::MAX, |component| component as usize));
     // The transformer's names are those that people know a model by.
     dialects.sort_by_key(|(component, _)| component.map_or(0, |component| 1 + component as usize));
     let dialect = dialects.first().map_or(Dialect::Unknown, |(_, dialect)| *dialect);
