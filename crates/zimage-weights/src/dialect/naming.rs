@@ -224,6 +224,11 @@ impl Entry {
         }
     }
 
+    /// Why it cannot be read as a tensor of this shape, if so.
+    pub(crate) fn unreadable(&self, shape: &[usize]) -> Option<String> {
+        self.packed.layout(shape.last().copied().unwrap_or(1)).err()
+    }
+
     /// Takes the shape that the schema gives it, where that is the same tensor: words of 32 bits hold more values than
     /// there are words, and axes of one element in front are not kept by GGUF.
     fn fit(&mut self, spec: &TensorSpec) {

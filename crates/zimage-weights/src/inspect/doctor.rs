@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Dialect, Part, Report, inspect};
 use crate::audit::Audit;
-use crate::dialect::Reading;
+use crate::dialect::{Reading, mlx};
 use crate::open::{self, Checkpoint, Weights};
 use crate::schema::{self, Component};
 use crate::{Error, Result, lora};
@@ -39,6 +39,11 @@ impl PartDiagnosis {
     /// Whether the part can be used.
     pub fn fits(&self) -> bool {
         self.problem.is_none() && self.audit.as_ref().is_some_and(Audit::is_clean)
+    }
+
+    /// Whether the part can be used, perhaps with the pad tokens of another model.
+    pub(super) fn is_read(&self) -> bool {
+        self.fits() || self.audit.as_ref().is_some_and(|audit| audit.lacks_only(&mlx::DROPPED))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use zimage_kernels::blocks::Format;
 use zimage_weights::container::{Metadata, TensorSource, write_safetensors};
 use zimage_weights::dialect::{Rule, layout, mflux, mlx, place};
-use zimage_weights::inspect::doctor;
+use zimage_weights::inspect::{doctor, inspect};
 use zimage_weights::{Checkpoint, Component, Dtype, Parts, TensorView, Weights};
 
 use crate::parts::Model;
@@ -192,6 +192,8 @@ fn pad_tokens_that_are_missing_are_asked_for() {
     let diagnosis = doctor(&application.directory).expect("a diagnosis");
     let problem = diagnosis.parts[0].problem.as_ref().expect("a problem");
     assert!(problem.contains("--pad-tokens-from PATH"), "{problem}");
+    let alone = inspect(&application.directory.join("weights.safetensors")).expect("a report");
+    assert!(diagnosis.report.supported && alone.supported, "they are read with pad tokens");
     let parts: Vec<_> = diagnosis.report.parts.iter().map(|part| part.component).collect();
     assert_eq!(parts, Component::ALL.map(Some));
 }
