@@ -77,7 +77,7 @@ def pictures(binary: Path, flags: list[str], folder: Path) -> np.ndarray:
     folder.mkdir(parents=True, exist_ok=True)
     prompts = folder / "prompts.txt"
     prompts.write_text("\n".join(PROMPTS) + "\n")
-    command = [str(binary), "generate", "--prompt-file", str(prompts), "--seed", "7", "--json", "--device", "cpu"]
+    command = [str(binary), "generate", "--prompt-file", str(prompts), "--seed", "7", "--json", "--device", "cpu", "--width", "128", "--height", "128"]
     command += ["-o", str(folder / "{index}.png"), *flags]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

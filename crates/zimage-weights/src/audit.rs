@@ -79,6 +79,11 @@ impl Audit {
         self.missing.is_empty() && self.unknown.is_empty() && self.misshapen.is_empty()
     }
 
+    /// True where exactly these tensors are missing and all others fit.
+    pub(crate) fn lacks_only(&self, names: &[&str]) -> bool {
+        self.missing == names && self.unknown.is_empty() && self.misshapen.is_empty()
+    }
+
     /// The known name most similar to `name`. Missing names come first: a renamed tensor is missing under its right name.
     fn nearest(&self, name: &str, known: &BTreeMap<&str, &[usize]>) -> Option<String> {
         let missing = most_similar(name, self.missing.iter().map(String::as_str));

@@ -101,7 +101,9 @@ fn words(container: &Container, name: &str, info: &TensorInfo) -> Option<(Packed
     let kind = match biases.as_ref().and_then(|biases| container.info(biases)) {
         _ if info.dtype != Dtype::U32 => Kind::Refused(format!("it has scales and is stored as {}", info.dtype)),
         _ if rows(info) != rows(found) => Kind::Refused(format!("its scales have the shape {:?}", found.shape)),
-        Some(biases) if biases != found => Kind::Refused(format!("its biases have the shape {:?}", biases.shape)),
+        Some(biases) if biases != found => {
+            Kind::Refused(format!("its biases are {:?} of {}", biases.shape, biases.dtype))
+        }
         _ => {
             let groups = found.shape.last().copied().unwrap_or(0);
             Kind::Words { scales, scale: found.dtype, groups, biases }

@@ -80,17 +80,21 @@ pub fn print(report: &Report) -> Result<(), Failure> {
     report.parts.iter().try_for_each(print_part)
 }
 
+fn tensors(count: usize) -> String {
+    if count == 1 { "1 tensor".to_owned() } else { format!("{count} tensors") }
+}
+
 fn print_part(part: &Part) -> Result<(), Failure> {
     let name = part.component.map_or("weights".to_string(), |component| component.to_string());
     let precision: Vec<String> = part
         .precision
         .counts
         .iter()
-        .map(|count| format!("{} ({} tensors, {})", count.format, count.tensors, size(count.size_bytes)))
+        .map(|count| format!("{} ({}, {})", count.format, tensors(count.tensors), size(count.size_bytes)))
         .collect();
     print_line(&format!(
-        "\n{name}: {} tensors, {:.3} M parameters, {}",
-        part.tensors,
+        "\n{name}: {}, {:.3} M parameters, {}",
+        tensors(part.tensors),
         part.parameters as f64 / 1e6,
         size(part.size_bytes)
     ))?;

@@ -80,7 +80,7 @@ fn a_gguf_file_is_described_and_not_yet_usable() {
     let home = Home::new();
     let file = golden("container/sample.gguf").display().to_string();
     let run = home.run(&["inspect", &file]).ok();
-    let lines = ["container  gguf", "supported  no", "weights: 6 tensors", "architecture lumina2", "Q8_0 (1 tensors"];
+    let lines = ["container  gguf", "supported  no", "weights: 6 tensors", "architecture lumina2", "Q8_0 (1 tensor,"];
     for fragment in lines.into_iter().chain(["metadata   general.quantization_version = 2"]) {
         assert!(run.stdout.contains(fragment), "{fragment}: {run:#?}");
     }

@@ -93,7 +93,12 @@ impl Naming {
         let known = match self.component {
             Component::Transformer => name == "norm_final.weight",
             // The output layer, which repeats the table of tokens or is never used; and tables of llama.cpp.
-            Component::TextEncoder => matches!(name, "lm_head.weight" | "output.weight" | "rope_freqs.weight"),
+            // The frequencies of the rotary embedding are computed; mflux and older transformers save them.
+            Component::TextEncoder => {
+                const LEFT_OVER: [&str; 4] =
+                    ["lm_head.weight", "output.weight", "rope_freqs.weight", "rotary_emb.inv_freq"];
+                LEFT_OVER.contains(&name.strip_prefix("model.").unwrap_or(name))
+            }
             Component::Vae => false,
         };
         known || name == "logit_scale" || name.ends_with(".logit_scale")
@@ -217,6 +222,11 @@ impl Entry {
             Ok(layout) => layout.to_string(),
             Err(_) => self.packed.dtype.name().to_ascii_lowercase(),
         }
+    }
+
+    /// Why it cannot be read as a tensor of this shape, if so.
+    pub(crate) fn unreadable(&self, shape: &[usize]) -> Option<String> {
+        self.packed.layout(shape.last().copied().unwrap_or(1)).err()
     }
 
     /// Takes the shape that the schema gives it, where that is the same tensor: words of 32 bits hold more values than

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::{Dialect, Part, Report, inspect};
 use crate::audit::Audit;
-use crate::dialect::Reading;
+use crate::dialect::{Reading, mlx};
 use crate::open::{self, Checkpoint, Weights};
 use crate::schema::{self, Component};
-use crate::{Result, lora};
+use crate::{Error, Result, lora};
 
 /// What a path is, and whether it can be used.
 #[derive(Clone, Debug, Serialize)]
@@ -40,6 +40,11 @@ impl PartDiagnosis {
     pub fn fits(&self) -> bool {
         self.problem.is_none() && self.audit.as_ref().is_some_and(Audit::is_clean)
     }
+
+    /// Whether the part can be used, perhaps with the pad tokens of another model.
+    pub(super) fn is_read(&self) -> bool {
+        self.fits() || self.audit.as_ref().is_some_and(|audit| audit.lacks_only(&mlx::DROPPED))
+    }
 }
 
 /// Looks at a path and compares every part with its config.
@@ -69,6 +74,11 @@ fn of_lora(report: Report) -> Diagnosis {
     Diagnosis { report, parts: Vec::new(), problem, usable }
 }
 
+/// What an audit does not tell: a storage format that is not read, or where to get the pad tokens.
+fn is_no_audit(error: &Error) -> bool {
+    !matches!(error, Error::Audit { .. })
+}
+
 fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis {
     let container = checkpoint.container(component);
     let specs = checkpoint.specs(component);
@@ -78,12 +88,9 @@ fn of_checkpoint(checkpoint: &Checkpoint, component: Component) -> PartDiagnosis
         reading.audit(&specs)
     };
     let audit = container.as_ref().ok().map(compare);
-    let clean = audit.as_ref().is_some_and(Audit::is_clean);
     let problem = match container {
         Err(error) => Some(error.to_string()),
-        // What is left after a clean audit is the storage format.
-        Ok(_) if clean => checkpoint.weights(component).err().map(|error| error.to_string()),
-        Ok(_) => None,
+        Ok(_) => checkpoint.weights(component).err().filter(is_no_audit).map(|error| error.to_string()),
     };
     PartDiagnosis { component, audit, problem }
 }
@@ -110,7 +117,7 @@ pub(super) fn of_part(part: &Part) -> Vec<PartDiagnosis> {
         reading.fit(&specs);
         let audit = reading.audit(&specs);
         let weights = Weights::audited(&label, component, &specs, container.clone(), None);
-        let problem = weights.err().filter(|_| audit.is_clean()).map(|error| error.to_string());
+        let problem = weights.err().filter(is_no_audit).map(|error| error.to_string());
         Ok((audit, problem))
     };
     let diagnose = |component| match compare(component) {

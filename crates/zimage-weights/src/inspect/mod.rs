@@ -126,7 +126,7 @@ fn report_of(path: &Path, container: Container) -> Result<Report> {
         part.lora.as_ref().is_some_and(lora::Report::is_usable)
     } else {
         let verdicts = doctor::of_part(&part);
-        !verdicts.is_empty() && verdicts.iter().all(PartDiagnosis::fits)
+        !verdicts.is_empty() && verdicts.iter().all(PartDiagnosis::is_read)
     };
     Ok(Report { path: path.display().to_string(), container: kind, dialect, supported, parts: vec![part] })
 }
@@ -150,8 +150,11 @@ fn inspect_collection(path: &Path) -> Result<Option<Report>> {
         dialects.push((component, dialect));
         parts.push(Part::of(component, container, None)?);
     }
-    // The transformer's names are those that people know a model by.
-    dialects.sort_by_key(|(component, _)| component.map_or(0, |component| 1 + component as usize));
+    // Files are found by their names; parts are told in the order in which they run.
+    parts.sort_by_key(|part| part.component.map_or(usize::MAX, |component| component as usize));
+    // The transformer's names are those that people know a model by, and not those of an adapter beside it.
+    let place = |component: Option<Component>| component.map_or(0, |component| 1 + component as usize);
+    dialects.sort_by_key(|(component, dialect)| (!dialect.is_read(), place(*component)));
     let dialect = dialects.first().map_or(Dialect::Unknown, |(_, dialect)| *dialect);
     let (label, supported) = (path.display().to_string(), Checkpoint::open(path).is_ok());
     Ok(Some(Report { path: label, container: "directory", dialect, supported, parts }))

@@ -274,7 +274,8 @@ impl Checkpoint {
     /// those of the container.
     pub fn weights(&self, component: Component) -> Result<Weights> {
         let container = self.container(component)?;
-        Weights::audited(self.label(), component, &self.specs(component), container, self.pads(component)?)
+        let label = self.source(component).label();
+        Weights::audited(&label, component, &self.specs(component), container, self.pads(component)?)
     }
 
     /// The weights that pad tokens are taken from.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::WeightView;
 use crate::container::Container;
 use crate::dialect::{Entry, Reading, mlx};
+use crate::packing::Kind;
 use crate::schema::{Component, TensorSpec};
 use crate::{Error, Result};
 
@@ -37,8 +38,9 @@ impl Weights {
             reading.adopt(&mlx::DROPPED, Reading::of(component, pads), 1);
         }
         reading.fit(specs);
+        refuse(label, component, broken(&reading, specs))?;
         let audit = reading.audit(specs);
-        if audit.missing == mlx::DROPPED && audit.unknown.is_empty() && audit.misshapen.is_empty() {
+        if audit.lacks_only(&mlx::DROPPED) {
             return Err(Error::MissingPads { label: label.to_owned() });
         }
         if !audit.is_clean() {
@@ -51,21 +53,10 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Every tensor can be read; names all kinds that cannot.
+    /// Every tensor can be read; names the first that cannot.
     fn check_formats(&self) -> Result<()> {
-        let unreadable = |entry: &Entry| entry.packed.layout(entry.shape.last().copied().unwrap_or(1)).err();
-        let mut bad = self.entries.values().filter_map(|entry| Some((entry, unreadable(entry)?)));
-        if let Some((entry, reason)) = bad.next() {
-            let count = 1 + bad.count();
-            let (label, component) = (self.label.clone(), self.component);
-            return Err(Error::UnsupportedFormat {
-                label,
-                component,
-                tensor: entry.packed.name.clone(),
-                reason,
-                count,
-            });
-        }
+        let unreadable = self.entries.values().filter_map(|entry| Some((entry, entry.unreadable(&entry.shape)?)));
+        refuse(&self.label, self.component, unreadable)?;
         // Kernels in another order are copied when they are read; their bytes were counted with their shape.
         let plain = self.entries.values().filter(|entry| !entry.transposed);
         plain.map(|entry| self.view(entry).map(drop)).collect()
@@ -105,6 +96,20 @@ impl Weights {
     pub fn precision(&self) -> Precision {
         Precision::of(self.entries.values())
     }
+}
+
+/// Weights in several tensors that do not belong together. Their shapes tell nothing, so they come before the audit.
+fn broken<'a>(reading: &'a Reading, specs: &'a [TensorSpec]) -> impl Iterator<Item = (&'a Entry, String)> {
+    let specs: BTreeMap<&str, &TensorSpec> = specs.iter().map(|spec| (&*spec.name, spec)).collect();
+    let packed = reading.entries.iter().filter(|entry| entry.packed.kind != Kind::Plain);
+    packed.filter_map(move |entry| Some((entry, entry.unreadable(&specs.get(&*entry.name)?.shape)?)))
+}
+
+/// Fails where there are tensors that cannot be read.
+fn refuse<'a>(label: &str, component: Component, mut bad: impl Iterator<Item = (&'a Entry, String)>) -> Result<()> {
+    let Some((entry, reason)) = bad.next() else { return Ok(()) };
+    let (label, tensor, count) = (label.to_owned(), entry.packed.name.clone(), 1 + bad.count());
+    Err(Error::UnsupportedFormat { label, component, tensor, reason, count })
 }
 
 /// How many tensors are stored in which format, the most bytes first.

@@ -20,27 +20,33 @@ pub(super) fn is_note(name: &str) -> bool {
     NOTES.iter().any(|end| name.ends_with(end)) || name == "scaled_fp8" || name.ends_with(".scaled_fp8")
 }
 
-/// What a container says about its quantized layers, by their names.
-pub(super) struct Notes(BTreeMap<String, Value>);
+/// What a container says about its quantized layers.
+pub(super) struct Notes {
+    /// By the names of the layers.
+    layers: BTreeMap<String, Value>,
+    /// Whether the notes of the header cannot be read: without them, rotated weights look like others.
+    unreadable: bool,
+}
 
 impl Notes {
     /// Reads the notes beside the weights and those in the header. What is no JSON object is kept as `null`, and refused
     /// with its weight.
     pub(super) fn read(container: &Container) -> Self {
-        let mut notes = BTreeMap::new();
         let header = container.metadata().get("_quantization_metadata");
-        if let Some(layers) = header.and_then(|text| serde_json::from_str::<Value>(text).ok())
-            && let Some(layers) = layers.get("layers").and_then(Value::as_object)
-        {
-            notes.extend(layers.iter().map(|(name, note)| (name.clone(), note.clone())));
-        }
+        let noted = |text: &String| match serde_json::from_str::<Value>(text).ok()?.get_mut("layers")?.take() {
+            Value::Object(layers) => Some(layers),
+            _ => None,
+        };
+        let found = header.and_then(noted);
+        let unreadable = header.is_some() && found.is_none();
+        let mut layers: BTreeMap<String, Value> = found.into_iter().flatten().collect();
         let beside = container.names().filter_map(|name| Some((name, name.strip_suffix(".comfy_quant")?)));
         for (name, base) in beside {
             let text = container.tensor(name).map(|tensor| tensor.data);
             let note = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
-            notes.insert(base.to_owned(), note.unwrap_or(Value::Null));
+            layers.insert(base.to_owned(), note.unwrap_or(Value::Null));
         }
-        Self(notes)
+        Self { layers, unreadable }
     }
 
     /// A weight with scales, and the tensors that belong to it.
@@ -48,14 +54,16 @@ impl Notes {
         let base = name.strip_suffix(".weight")?;
         let beside = |end: &str| Some(format!("{base}.{end}")).filter(|name| container.info(name).is_some());
         let scales = beside("weight_scale").or_else(|| beside("scale_weight"));
-        let note = self.0.get(base);
+        let note = self.layers.get(base);
         if note.is_none() && scales.is_none() {
             return None;
         }
-        let parts: Vec<String> = scales.iter().cloned().chain(beside("weight_scale_2")).collect();
+        let factor = beside("weight_scale_2");
+        let parts: Vec<String> = scales.iter().chain(&factor).cloned().collect();
         let size: usize = parts.iter().filter_map(|part| container.info(part)).map(TensorInfo::size_bytes).sum();
-        let weight = Weight { info, scales: scales.as_ref().and_then(|name| container.info(name)) };
+        let weight = Weight { info, scales: scales.as_ref().and_then(|name| container.info(name)), factor: &factor };
         let scaled = match note {
+            None if self.unreadable => Err("the _quantization_metadata of its file has no layers".to_owned()),
             _ if beside("pre_quant_scale").is_some() => Err("it has a pre_quant_scale, which is not read".to_owned()),
             Some(note) => weight.noted(note),
             None => weight.unnoted(),
@@ -69,7 +77,7 @@ impl Notes {
                     // Two values in a byte. A weight without rows may claim any number of columns.
                     *cols = cols.saturating_mul(2);
                 }
-                Kind::Scaled { scaled, scales, factor: beside("weight_scale_2") }
+                Kind::Scaled { scaled, scales, factor }
             }
         };
         let size_bytes = info.size_bytes() + size;
@@ -81,6 +89,7 @@ impl Notes {
 struct Weight<'a> {
     info: &'a TensorInfo,
     scales: Option<&'a TensorInfo>,
+    factor: &'a Option<String>,
 }
 
 impl Weight<'_> {
@@ -100,8 +109,9 @@ impl Weight<'_> {
             "float8_e5m2" => self.per_tensor_or_row(Element::E5M2)?,
             "int8_tensorwise" => Scaled { rotated, ..self.per_tensor_or_row(Element::I8)? },
             "convrot_w4a4" => Scaled { rotated, ..self.per_tensor_or_row(Element::I4)? },
-            "mxfp8" => self.swizzled(Element::E4M3, 32, ScaleType::E8M0),
-            "nvfp4" => Scaled { high_first: true, ..self.swizzled(Element::E2M1, 16, ScaleType::E4M3) },
+            "mxfp8" => self.swizzled(Element::E4M3, 32, ScaleType::E8M0)?,
+            "nvfp4" if self.factor.is_none() => return Err("it has no weight_scale_2".to_owned()),
+            "nvfp4" => Scaled { high_first: true, ..self.swizzled(Element::E2M1, 16, ScaleType::E4M3)? },
             other => return Err(format!("its format {other} is not read")),
         };
         self.check(scaled)
@@ -135,9 +145,14 @@ impl Weight<'_> {
         Ok(Scaled { element, high_first, group, scale, biased, swizzled, rotated })
     }
 
-    fn swizzled(&self, element: Element, group: usize, scale: ScaleType) -> Scaled {
+    /// Scales of one byte, whose type the file may or may not tell.
+    fn swizzled(&self, element: Element, group: usize, scale: ScaleType) -> Result<Scaled, String> {
+        let Some(info) = self.scales else { return Err("it has no weight_scale".to_owned()) };
+        if info.size_bytes() != info.elements() {
+            return Err(format!("its scales are stored as {}", info.dtype));
+        }
         let group = Group::Columns(group);
-        Scaled { element, high_first: false, group, scale, biased: false, swizzled: true, rotated: false }
+        Ok(Scaled { element, high_first: false, group, scale, biased: false, swizzled: true, rotated: false })
     }
 
     /// The values must be bytes; how many is compared with the schema later.

@@ -10,6 +10,8 @@ mod inspecting;
 mod llama_cpp;
 mod merging;
 mod parts;
+mod quantized;
+mod refused;
 mod schema;
 mod sharding;
 mod writing;

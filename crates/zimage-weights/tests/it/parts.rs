@@ -17,10 +17,10 @@ use zimage_weights::{
 const TOKENIZER: &str = r#"{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 299, "content": "<|end|>"}]}"#;
 
 /// A model in the layout of diffusers, small, with the heads, groups and latents of the real one, and room beside it.
-struct Model(TempDir);
+pub(crate) struct Model(TempDir);
 
 impl Model {
-    fn new(format: Format) -> Self {
+    pub(crate) fn new(format: Format) -> Self {
         let model = Self(tempfile::tempdir().expect("a directory"));
         fs::write(model.path("given.json"), TOKENIZER).expect("written");
         let turbo = RandomCheckpoint::turbo(3);
@@ -51,16 +51,16 @@ impl Model {
         model
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn open(&self) -> Checkpoint {
+    pub(crate) fn open(&self) -> Checkpoint {
         Checkpoint::open(&self.path("model")).expect("a checkpoint")
     }
 
     /// One part in the names of ComfyUI, each after `prefix`.
-    fn foreign(&self, component: Component, prefix: &str) -> Vec<TensorView> {
+    pub(crate) fn foreign(&self, component: Component, prefix: &str) -> Vec<TensorView> {
         let checkpoint = self.open();
         let weights = checkpoint.weights(component).expect("audited");
         let sizes = checkpoint.vae_config().into();
@@ -85,7 +85,7 @@ impl Model {
         views
     }
 
-    fn write(&self, file: &str, views: &[TensorView]) -> PathBuf {
+    pub(crate) fn write(&self, file: &str, views: &[TensorView]) -> PathBuf {
         let path = self.path(file);
         fs::create_dir_all(path.parent().expect("a directory")).expect("made");
         write(&path, views);

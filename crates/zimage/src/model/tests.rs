@@ -142,7 +142,8 @@ fn the_quantized_text_encoder_of_mflux_computes_what_transformers_computes_with_
     let golden = Golden::open("formats/mflux/outputs.safetensors");
     let checkpoint = open(&path("formats/gguf/city96.gguf"), &path("formats/mflux/text_encoder"));
     check_text_encoder("mflux", &checkpoint, &golden);
-    let embedding = checkpoint.weights(Component::TextEncoder).and_then(|weights| weights.tensor("embed_tokens.weight"));
+    let embedding =
+        checkpoint.weights(Component::TextEncoder).and_then(|weights| weights.tensor("embed_tokens.weight"));
     let rows = embedding.expect("there").decode();
     // A loader that leaves out the scales reads zeros here.
     assert!(rows.chunks_exact(64).all(|row| row.iter().any(|value| *value != 0.0)));
