@@ -51,8 +51,8 @@ pub struct Merged {
 
 /// One model, or a difference of two, that is mixed in.
 enum Step {
-    Toward { other: Opened, alpha: f32 },
-    Plus { other: Opened, less: Opened, alpha: f32 },
+    Toward { other: Box<Opened>, alpha: f32 },
+    Plus { other: Box<Opened>, less: Box<Opened>, alpha: f32 },
 }
 
 impl Merged {
@@ -77,14 +77,14 @@ impl Merged {
         let (models, weights) = (others.len(), alphas.len());
         let steps = match (method, alphas) {
             (Method::WeightedSum, alphas) if models == weights && models > 0 => {
-                others.into_iter().zip(alphas).map(|(other, &alpha)| Step::Toward { other, alpha }).collect()
+                others.into_iter().zip(alphas).map(|(other, &alpha)| Step::Toward { other: Box::new(other), alpha }).collect()
             }
             (Method::AddDifference, &[alpha]) if models == 2 => {
                 let mut others = others.into_iter();
                 let (Some(other), Some(less)) = (others.next(), others.next()) else {
                     return Ok(Self { base, steps: Vec::new() });
                 };
-                vec![Step::Plus { other, less, alpha }]
+                vec![Step::Plus { other: Box::new(other), less: Box::new(less), alpha }]
             }
             _ => {
                 let wants = match method {
@@ -146,6 +146,16 @@ impl Model for Merged {
 
     fn is_stored(&self, component: Component, _: &str) -> bool {
         component != Component::Transformer
+    }
+
+    fn release(&self) {
+        self.base.release();
+        for step in &self.steps {
+            match step {
+                Step::Toward { other, .. } => other.release(),
+                Step::Plus { other, less, .. } => [other, less].into_iter().for_each(|model| model.release()),
+            }
+        }
     }
 
     fn rows(&self, component: Component, name: &str, rows: Range<usize>, dst: &mut [f32]) -> Result<()> {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::{Gguf, Kind, SafeTensors, TensorInfo, TensorView, map_file, sniff};
+use super::mmap::map_pages;
+use super::{Gguf, Kind, SafeTensors, TensorInfo, TensorView, sniff};
 use crate::{Error, Result};
 
 /// A safetensors or a GGUF file.
@@ -22,10 +23,10 @@ impl File {
     /// Refuses one part of a GGUF file that was split ([`Error::SplitGguf`]); other files are refused by what they are
     /// ([`Error::NotSafetensors`]).
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = map_file(path)?;
-        match sniff(&bytes) {
-            Kind::Gguf => Gguf::mapped(path, bytes).and_then(whole).map(File::Gguf),
-            _ => SafeTensors::mapped(path, bytes).map(File::SafeTensors),
+        let mapped = map_pages(path)?;
+        match sniff(&mapped.0) {
+            Kind::Gguf => Gguf::mapped(path, mapped).and_then(whole).map(File::Gguf),
+            _ => SafeTensors::mapped(path, mapped).map(File::SafeTensors),
         }
     }
 
@@ -58,6 +59,14 @@ impl File {
         match self {
             File::SafeTensors(file) => file.path(),
             File::Gguf(file) => file.path(),
+        }
+    }
+
+    /// Lets the system take back the memory of what was read; it is read again from the file when it is needed.
+    pub fn release_pages(&self) {
+        match self {
+            File::SafeTensors(file) => file.release_pages(),
+            File::Gguf(file) => file.release_pages(),
         }
     }
 

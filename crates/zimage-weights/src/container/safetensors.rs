@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::{Metadata, Problem, TensorInfo, TensorView, map_file, sniff};
+use super::mmap::{Pages, map_pages};
+use super::{Metadata, Problem, TensorInfo, TensorView, sniff};
 use crate::{Dtype, Error, Result};
 
 /// Longest header accepted, as in the reference implementation.
@@ -28,6 +29,8 @@ pub struct SafeTensors {
     entries: Vec<Entry>,
     metadata: Metadata,
     data: Bytes,
+    /// Of a file that is mapped.
+    pages: Option<Pages>,
 }
 
 /// A tensor of the header; the range was checked against dtype, shape and file.
@@ -42,13 +45,14 @@ struct Entry {
 impl SafeTensors {
     /// Maps and checks a file.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::mapped(path, map_file(path)?)
+        Self::mapped(path, map_pages(path)?)
     }
 
     /// Checks the mapped bytes of a file.
-    pub(super) fn mapped(path: &Path, bytes: Bytes) -> Result<Self> {
+    pub(super) fn mapped(path: &Path, (bytes, pages): (Bytes, Pages)) -> Result<Self> {
         let mut file = Self::from_bytes(&path.display().to_string(), bytes)?;
         file.path = Some(path.to_path_buf());
+        file.pages = Some(pages);
         Ok(file)
     }
 
@@ -64,7 +68,7 @@ impl SafeTensors {
             entries.sort_by(|a, b| (a.begin, a.end, &a.name).cmp(&(b.begin, b.end, &b.name)));
             check_coverage(&entries, data.len())?;
             entries.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(Self { label: label.to_owned(), path: None, entries, metadata: header.metadata, data })
+            Ok(Self { label: label.to_owned(), path: None, entries, metadata: header.metadata, data, pages: None })
         };
         parse().map_err(|problem| Error::Safetensors { file: label.to_owned(), problem })
     }
@@ -77,6 +81,11 @@ impl SafeTensors {
     /// The file on disk, if it is one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// See [`File::release_pages`](super::File::release_pages).
+    pub(super) fn release_pages(&self) {
+        self.pages.iter().for_each(Pages::release);
     }
 
     /// The free text of the header.

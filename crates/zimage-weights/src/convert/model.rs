@@ -20,6 +20,9 @@ pub trait Model: Sync {
     /// Some rows of a tensor as a matrix whose columns are the last axis, into `dst`.
     fn rows(&self, component: Component, name: &str, rows: Range<usize>, dst: &mut [f32]) -> Result<()>;
 
+    /// Lets the system take back the memory of what was read so far.
+    fn release(&self);
+
     /// The tensors of a component, in the order of its schema.
     fn specs(&self, component: Component) -> Vec<TensorSpec> {
         self.checkpoint().specs(component)
@@ -64,5 +67,9 @@ impl Model for Opened {
     fn rows(&self, component: Component, name: &str, rows: Range<usize>, dst: &mut [f32]) -> Result<()> {
         self.stored(component, name)?.matrix().decode_rows(rows, dst);
         Ok(())
+    }
+
+    fn release(&self) {
+        self.weights.iter().for_each(Weights::release_pages);
     }
 }

@@ -38,6 +38,8 @@ pub fn verify(source: &dyn Model, parts: &Parts) -> Result<Verified> {
         for spec in source.specs(component) {
             let equal = tensor(source, &written, component, &spec, &mut errors)?;
             *(if equal { &mut verified.equal } else { &mut verified.rounded }) += 1;
+            source.release();
+            written.release();
         }
     }
     verified.relative_error = (errors.lost / errors.values.max(f64::MIN_POSITIVE)).sqrt();

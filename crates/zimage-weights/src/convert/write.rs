@@ -75,6 +75,8 @@ impl Writer<'_> {
                 false => self.encoded(tensor, spec, kept, out)?,
             }
         }
+        // What was read of a mapped file counts as memory of this process until it is released.
+        self.model.release();
         *self.done_bytes.borrow_mut() += tensor.size_bytes();
         let progress =
             Progress { tensor: &tensor.name, done_bytes: *self.done_bytes.borrow(), total_bytes: self.total_bytes };

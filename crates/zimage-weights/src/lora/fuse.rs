@@ -44,6 +44,10 @@ impl Model for Fused {
         self.of(component, name).next().is_none()
     }
 
+    fn release(&self) {
+        self.base.release();
+    }
+
     /// Adapters are added as the side branches of a running model are, each to the weight as it was.
     fn rows(&self, component: Component, name: &str, rows: Range<usize>, dst: &mut [f32]) -> Result<()> {
         if self.is_stored(component, name) {

@@ -58,8 +58,8 @@ impl Weights {
         let unreadable = self.entries.values().filter_map(|entry| Some((entry, entry.unreadable(&entry.shape)?)));
         refuse(&self.label, self.component, unreadable)?;
         // Kernels in another order are copied when they are read; their bytes were counted with their shape.
-        let plain = self.entries.values().filter(|entry| !entry.transposed);
-        plain.map(|entry| self.view(entry).map(drop)).collect()
+        let mut plain = self.entries.values().filter(|entry| !entry.transposed);
+        plain.try_for_each(|entry| self.view(entry).map(drop))
     }
 
     fn view(&self, entry: &Entry) -> Result<WeightView> {
@@ -85,6 +85,11 @@ impl Weights {
     /// The weight files, in order: paths, or what stands for them in an embedded checkpoint.
     pub fn files(&self) -> Vec<String> {
         self.containers.iter().flat_map(Container::files).map(|file| file.label().to_owned()).collect()
+    }
+
+    /// Lets the system take back the memory of the weights that were read; they are read again when they are needed.
+    pub fn release_pages(&self) {
+        self.containers.iter().flat_map(Container::files).for_each(crate::container::File::release_pages);
     }
 
     /// Bytes of all tensors of this part; its files may hold others.

@@ -90,6 +90,9 @@ fn incomplete_and_unknown_packings_of_mlx_are_refused_with_the_reason() {
     check(vec![part("weight", Dtype::I8, 128), part("scales", Dtype::F16, 2)], "it has scales and is stored as I8");
 }
 
+/// Names and shapes of tensors, and what the message must say.
+type Case<'a> = (&'a [(&'a str, &'a [usize])], &'a str);
+
 #[test]
 fn other_models_are_refused_by_name_in_both_containers() {
     let native = "noise_refiner.0.attention.k_norm.weight";
@@ -99,7 +102,7 @@ fn other_models_are_refused_by_name_in_both_containers() {
     let xl = "model.diffusion_model.label_emb.0.0.weight";
     let pixels = "dec_net.cond_embed.weight";
     let one: &[usize] = &[1];
-    let cases: [(&[(&str, &[usize])], &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         (&[("double_blocks.0.img_attn.qkv.weight", one)], "FLUX"),
         (&[("single_transformer_blocks.0.attn.to_q.weight", one)], "FLUX"),
         (&[(hunyuan, one)], "HunyuanVideo"),

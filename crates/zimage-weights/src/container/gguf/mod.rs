@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::{TensorInfo, TensorView, map_file};
+use super::mmap::{Pages, map_pages};
+use super::{TensorInfo, TensorView};
 use crate::{Dtype, Error, Result};
 
 pub use problem::GgufProblem;
@@ -48,6 +49,8 @@ pub struct Gguf {
     metadata: BTreeMap<String, Value>,
     entries: Vec<Entry>,
     data: Bytes,
+    /// Of a file that is mapped.
+    pages: Option<Pages>,
 }
 
 /// A tensor of the list; the range was checked against the file.
@@ -62,13 +65,14 @@ struct Entry {
 impl Gguf {
     /// Maps and checks a file.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::mapped(path, map_file(path)?)
+        Self::mapped(path, map_pages(path)?)
     }
 
     /// Checks the mapped bytes of a file.
-    pub(super) fn mapped(path: &Path, bytes: Bytes) -> Result<Self> {
+    pub(super) fn mapped(path: &Path, (bytes, pages): (Bytes, Pages)) -> Result<Self> {
         let mut file = Self::from_bytes(&path.display().to_string(), bytes)?;
         file.path = Some(path.to_path_buf());
+        file.pages = Some(pages);
         Ok(file)
     }
 
@@ -85,6 +89,11 @@ impl Gguf {
     /// The file on disk, if it is one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// See [`File::release_pages`](super::File::release_pages).
+    pub(super) fn release_pages(&self) {
+        self.pages.iter().for_each(Pages::release);
     }
 
     /// Version of the format: 2 or 3.
@@ -162,7 +171,7 @@ fn parse(label: &str, bytes: &Bytes) -> Result<Gguf, GgufProblem> {
         entry.info = original_shape::restore(&metadata, &entry.name, entry.info.clone())?;
     }
     entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Gguf { label: label.to_owned(), path: None, version, metadata, entries, data })
+    Ok(Gguf { label: label.to_owned(), path: None, version, metadata, entries, data, pages: None })
 }
 
 fn read_metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<String, Value>, GgufProblem> {
