@@ -58,8 +58,8 @@ impl Weights {
         let unreadable = self.entries.values().filter_map(|entry| Some((entry, entry.unreadable(&entry.shape)?)));
         refuse(&self.label, self.component, unreadable)?;
         // Kernels in another order are copied when they are read; their bytes were counted with their shape.
-        let plain = self.entries.values().filter(|entry| !entry.transposed);
-        plain.map(|entry| self.view(entry).map(drop)).collect()
+        let mut plain = self.entries.values().filter(|entry| !entry.transposed);
+        plain.try_for_each(|entry| self.view(entry).map(drop))
     }
 
     fn view(&self, entry: &Entry) -> Result<WeightView> {
