@@ -21,6 +21,9 @@ struct Known {
     sha256: String,
 }
 
+/// The part that has no weights.
+const TOKENIZER: &str = "tokenizer";
+
 /// Digests by absolute path, kept in `<home>/cache/digests.json`.
 pub struct Digests {
     path: PathBuf,
@@ -36,22 +39,25 @@ impl Digests {
         Self { path, known, changed: false }
     }
 
-    /// The weight files of a checkpoint, with their digests.
+    /// The files of a checkpoint that pictures depend on, with their digests and what was taken from each.
     pub fn of_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<Vec<FileRecord>, Failure> {
         let root = Path::new(checkpoint.label());
-        let mut records = Vec::new();
-        for component in Component::ALL {
-            let container = checkpoint.container(component).map_err(zimage::Error::from)?;
+        let mut records: Vec<FileRecord> = Vec::new();
+        for (part, container) in checkpoint.containers().map_err(zimage::Error::from)? {
             for path in container.files().iter().filter_map(|file| file.path()) {
-                let record = FileRecord { path: recorded(path, root), sha256: self.of_file(path)? };
-                // One file may hold several parts.
-                if !records.contains(&record) {
-                    records.push(record);
-                }
+                add(&mut records, recorded(path, root), self.of_file(path)?, &part);
             }
         }
-        let embedded = checkpoint.embedded_files().filter(|(path, _)| path.ends_with(".safetensors"));
-        records.extend(embedded.map(|(path, bytes)| FileRecord { path: path.into(), sha256: sha256_bytes(bytes) }));
+        for (path, bytes) in checkpoint.embedded_files().filter(|(path, _)| path.ends_with(".safetensors")) {
+            let part = Component::ALL.into_iter().find(|part| path.starts_with(part.folder()));
+            let part = part.map_or_else(String::new, |part| part.to_string());
+            add(&mut records, path.into(), sha256_bytes(bytes), &part);
+        }
+        let tokenizer = checkpoint.tokenizer_json().map_err(zimage::Error::from)?;
+        match checkpoint.tokenizer_path() {
+            Some(path) => add(&mut records, recorded(&path, root), sha256_bytes(&tokenizer), TOKENIZER),
+            None => add(&mut records, "tokenizer.json".into(), sha256_bytes(&tokenizer), TOKENIZER),
+        }
         self.save();
         Ok(records)
     }
@@ -85,6 +91,15 @@ impl Digests {
             tracing::warn!("digests are not remembered: {failure}");
         }
         self.changed = false;
+    }
+}
+
+/// Adds a file, or a part to a file that is there: one file may hold several.
+fn add(records: &mut Vec<FileRecord>, path: String, sha256: String, part: &str) {
+    match records.iter_mut().find(|record| record.path == path && record.sha256 == sha256) {
+        Some(record) if record.parts.iter().any(|known| known == part) => {}
+        Some(record) => record.parts.push(part.to_owned()),
+        None => records.push(FileRecord { path, sha256, parts: vec![part.to_owned()] }),
     }
 }
 

@@ -76,9 +76,11 @@ impl Merged {
         }
         let (models, weights) = (others.len(), alphas.len());
         let steps = match (method, alphas) {
-            (Method::WeightedSum, alphas) if models == weights && models > 0 => {
-                others.into_iter().zip(alphas).map(|(other, &alpha)| Step::Toward { other: Box::new(other), alpha }).collect()
-            }
+            (Method::WeightedSum, alphas) if models == weights && models > 0 => others
+                .into_iter()
+                .zip(alphas)
+                .map(|(other, &alpha)| Step::Toward { other: Box::new(other), alpha })
+                .collect(),
             (Method::AddDifference, &[alpha]) if models == 2 => {
                 let mut others = others.into_iter();
                 let (Some(other), Some(less)) = (others.next(), others.next()) else {

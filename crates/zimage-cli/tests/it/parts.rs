@@ -85,8 +85,17 @@ fn one_file_draws_the_same_picture_as_the_directory() {
     for fragment in ["transformer: ", "(names of ComfyUI; config ", "tokenizer: ", "scheduler: shift 3, the default"] {
         assert!(run.stderr.contains(fragment), "{fragment}: {run:#?}");
     }
-    let sha256 = sha256_file(file.as_ref()).unwrap();
-    assert_eq!(files(&home, "file"), [FileRecord { path: "models/all.safetensors".into(), sha256 }]);
+    let record = |path: &str, file: &Path, parts: &[&str]| FileRecord {
+        path: path.into(),
+        sha256: sha256_file(file).unwrap(),
+        parts: parts.iter().map(|part| part.to_string()).collect(),
+    };
+    let tokenizer = home.path("models/tokenizer.json");
+    let expected = [
+        record("models/all.safetensors", file.as_ref(), &["transformer", "text encoder", "VAE"]),
+        record("models/tokenizer.json", &tokenizer, &["tokenizer"]),
+    ];
+    assert_eq!(files(&home, "file"), expected);
     // An installed file is found by its name.
     draw(&home, "named", &["-m", "all.safetensors"]);
     same(&home, "directory", "named");
@@ -118,7 +127,7 @@ fn split_files_draw_the_same_picture_as_the_directory() {
     same(&home, "directory", "split");
     let paths: Vec<String> = files(&home, "split").into_iter().map(|file| file.path).collect();
     let expected = ["diffusion_models/z_image_turbo.safetensors", "text_encoders/qwen_3_4b.safetensors"];
-    assert_eq!(paths, [&expected[..], &["vae/ae.safetensors"]].concat());
+    assert_eq!(paths, [&expected[..], &["vae/ae.safetensors", "tokenizer/tokenizer.json"]].concat());
 
     // The parts of a model directory, and one of them from elsewhere.
     draw(&home, "mixed", &["-m", &tiny(), "--vae", &vae]);

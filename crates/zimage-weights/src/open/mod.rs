@@ -8,7 +8,7 @@ mod parts;
 mod view;
 mod weights;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -132,7 +132,7 @@ impl Checkpoint {
         let tokenizer = parts::tokenizer(parts, &sources[0], Some(&sources[1]))?;
         let Some(tokenizer) = tokenizer else { return Err(missing_parts(&label, &[], true)) };
         let (scheduler, scheduler_place) = parts::scheduler(parts, &sources[0])?;
-        let find_pads = |path: &std::path::PathBuf| Source::find(path, Component::Transformer);
+        let find_pads = |path: &PathBuf| Source::find(path, Component::Transformer);
         let pads = parts.pad_tokens_from.as_ref().map(find_pads).transpose()?;
 
         let mut origins = Vec::new();
@@ -235,6 +235,12 @@ impl Checkpoint {
         if files.exists(&config) { files.json(&config).map(Some) } else { Ok(None) }
     }
 
+    /// The file of the tokenizer, unless it is embedded or made of the metadata of a GGUF file.
+    pub fn tokenizer_path(&self) -> Option<PathBuf> {
+        let Tokenizer::File(files, file) = &self.tokenizer else { return None };
+        files.root().map(|root| root.join(file))
+    }
+
     /// The tokenizer's files by their names: `tokenizer.json`, and what lies beside it for other programs.
     pub fn tokenizer_files(&self) -> Result<Vec<(&'static str, Bytes)>> {
         const BESIDE: [&str; 6] = [
@@ -296,6 +302,14 @@ impl Checkpoint {
     /// The weight files of one part, opened and not yet compared with its config.
     pub fn container(&self, component: Component) -> Result<Container> {
         self.source(component).container(component)
+    }
+
+    /// The weight files of all parts, each with the name of the part; pad tokens that are taken from elsewhere are one.
+    pub fn containers(&self) -> Result<Vec<(String, Container)>> {
+        let part = |component: Component| Ok((component.to_string(), self.container(component)?));
+        let mut parts = Component::ALL.into_iter().map(part).collect::<Result<Vec<_>>>()?;
+        parts.extend(self.pads(Component::Transformer)?.map(|pads| ("pad tokens".to_owned(), pads)));
+        Ok(parts)
     }
 
     fn source(&self, component: Component) -> &Source {
@@ -361,7 +375,7 @@ fn missing_weights(files: &Files, component: Component) -> Option<String> {
 /// A part of the first lender that has one of the transformer's sizes.
 fn lent(parts: &Parts, component: Component, transformer: &Source) -> Option<Source> {
     let wanted = width_of(transformer, Component::Transformer, component);
-    let lend = |path: &std::path::PathBuf| {
+    let lend = |path: &PathBuf| {
         let source = Source::find(path, component).ok()?;
         let holds = source.holds(component).is_ok_and(|holds| holds);
         (holds && width_of(&source, component, component) == wanted).then_some(source)

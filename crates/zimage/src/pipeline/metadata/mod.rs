@@ -108,6 +108,9 @@ pub struct FileRecord {
     pub path: String,
     /// SHA-256 of its bytes, in lower case hexadecimal.
     pub sha256: String,
+    /// What was taken from it: "transformer", "text encoder", "VAE", "pad tokens", "tokenizer".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
 }
 
 /// Versions of the programs that made a picture.

@@ -16,7 +16,11 @@ fn record() -> Metadata {
         shift: 3.0,
         task: TaskRecord::TextToImage,
         model: "Z-Image-Turbo".into(),
-        files: vec![FileRecord { path: "transformer/model.safetensors".into(), sha256: "0123456789abcdef".into() }],
+        files: vec![FileRecord {
+            path: "transformer/model.safetensors".into(),
+            sha256: "0123456789abcdef".into(),
+            parts: vec!["transformer".into()],
+        }],
         loras: Vec::new(),
         versions: Versions { zimage: "0.1.0".into() },
         device: "cpu".into(),
