@@ -1,7 +1,7 @@
 //! A model with adapters in its weights, computed while it is written.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Adapter;
 use crate::Result;
@@ -13,12 +13,36 @@ use crate::schema::Component;
 pub struct Fused {
     base: Opened,
     adapters: Vec<(Arc<Adapter>, f32)>,
+    /// The last weight that was computed: its rows are asked for in several runs.
+    last: Mutex<Option<Weight>>,
+}
+
+/// A weight with the adapters in it.
+struct Weight {
+    component: Component,
+    name: String,
+    values: Vec<f32>,
 }
 
 impl Fused {
     /// The model `base` with these adapters, each as strong as its weight says.
     pub fn new(base: Opened, adapters: Vec<(Arc<Adapter>, f32)>) -> Self {
-        Self { base, adapters }
+        Self { base, adapters, last: Mutex::new(None) }
+    }
+
+    /// A weight with its adapters, which are added as the side branches of a running model are, each to the weight as it
+    /// was. All rows at once: the lengths that some adapters need are those of whole columns.
+    fn computed(&self, component: Component, name: &str) -> Result<Vec<f32>> {
+        let view = self.base.stored(component, name)?;
+        let (base, cols) = (view.decode(), view.cols());
+        let mut sum = base.clone();
+        for (layer, adapter, weight) in self.of(component, name) {
+            let mut changed = base.clone();
+            adapter.add_to(component, layer, weight, 0..base.len() / cols, &mut changed)?;
+            let changes = changed.iter().zip(&base).map(|(changed, base)| changed - base);
+            sum.iter_mut().zip(changes).for_each(|(value, change)| *value += change);
+        }
+        Ok(sum)
     }
 
     /// The adapters that change a tensor, and the layer whose weight it is.
@@ -48,22 +72,20 @@ impl Model for Fused {
         self.base.release();
     }
 
-    /// Adapters are added as the side branches of a running model are, each to the weight as it was.
     fn rows(&self, component: Component, name: &str, rows: Range<usize>, dst: &mut [f32]) -> Result<()> {
         if self.is_stored(component, name) {
             return self.base.rows(component, name, rows, dst);
         }
-        // The lengths that some adapters need are those of whole columns, so that all rows are worked on.
-        let view = self.base.stored(component, name)?;
-        let (base, cols) = (view.decode(), view.cols());
-        let mut sum = base.clone();
-        for (layer, adapter, weight) in self.of(component, name) {
-            let mut changed = base.clone();
-            adapter.add_to(component, layer, weight, 0..base.len() / cols, &mut changed)?;
-            let changes = changed.iter().zip(&base).map(|(changed, base)| changed - base);
-            sum.iter_mut().zip(changes).for_each(|(value, change)| *value += change);
-        }
-        dst.copy_from_slice(&sum[rows.start * cols..rows.end * cols]);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |weight: &Weight| weight.component == component && weight.name == name;
+        // The old one goes before the new one is computed: two would only take memory.
+        let weight = match last.take().filter(same) {
+            Some(weight) => weight,
+            None => Weight { component, name: name.to_owned(), values: self.computed(component, name)? },
+        };
+        let weight = last.insert(weight);
+        let cols = dst.len() / rows.len().max(1);
+        dst.copy_from_slice(&weight.values[rows.start * cols..rows.end * cols]);
         Ok(())
     }
 }

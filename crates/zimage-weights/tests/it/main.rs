@@ -3,6 +3,7 @@
 mod checkpoint;
 mod config;
 mod converting;
+mod fusing;
 mod gguf;
 mod gguf_writing;
 mod hostile;
