@@ -77,6 +77,14 @@ impl From<zimage::Error> for Failure {
 
 /// Text from files, made harmless for a terminal: control characters other than line ends are escaped.
 pub fn printable(text: &str) -> String {
-    let harmless = |c: char| c == '\n' || c == '\t' || !c.is_control();
+    escaped(text, |c| c == '\n' || c == '\t' || !c.is_control())
+}
+
+/// A name from a file, made harmless as in [`printable`]; it cannot begin a line of its own either.
+pub fn printable_name(name: &str) -> String {
+    escaped(name, |c| !c.is_control())
+}
+
+fn escaped(text: &str, harmless: impl Fn(char) -> bool) -> String {
     text.chars().flat_map(|c| if harmless(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }

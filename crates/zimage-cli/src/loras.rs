@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zimage::{Lora, Pipeline};
 
 use crate::env::Environment;
-use crate::failure::Failure;
+use crate::failure::{Failure, printable_name};
 use crate::progress::Progress;
 
 const DEFAULT_WEIGHT: f64 = 1.0;
@@ -68,7 +68,8 @@ pub fn apply(
             progress.note(&format!("lora {name}: its file recommends the weight {recommended}"));
         }
         if !report.notes.trigger_words.is_empty() {
-            progress.note(&format!("lora {name}: trigger words {}", report.notes.trigger_words.join(", ")));
+            let words = printable_name(&report.notes.trigger_words.join(", "));
+            progress.note(&format!("lora {name}: trigger words {words}"));
         }
         if !report.redundant.is_empty() {
             let count = report.redundant.len();
@@ -76,7 +77,8 @@ pub fn apply(
         }
         if let Some(first) = report.unmatched.first() {
             let count = report.unmatched.len();
-            let which = if count == 1 { first.to_string() } else { format!("{first} is the first") };
+            let first = printable_name(&first.to_string());
+            let which = if count == 1 { first } else { format!("{first} is the first") };
             progress.note(&format!("note: lora {name}: {count} modules are not of this model and do nothing: {which}"));
         }
         loras.push(Lora { adapter: Arc::new(adapter), weight });

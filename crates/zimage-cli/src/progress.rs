@@ -3,6 +3,8 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::Duration;
 
+use crate::failure::printable;
+
 /// The bar and the notes of one run.
 pub struct Progress {
     bar: ProgressBar,
@@ -18,16 +20,16 @@ impl Progress {
         Self { bar, quiet }
     }
 
-    /// A line for people, above the bar.
+    /// A line for people, above the bar. Whatever files bring into it is made harmless here.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.bar.suspend(|| eprintln!("{text}"));
+            self.bar.suspend(|| eprintln!("{}", printable(text)));
         }
     }
 
     /// A stage without steps begins.
     pub fn stage(&self, name: &str) {
-        self.bar.set_message(name.to_string());
+        self.bar.set_message(printable(name));
         self.bar.set_style(style("{spinner} {msg} {elapsed}"));
         self.bar.reset();
         self.bar.enable_steady_tick(Duration::from_millis(100));
@@ -38,7 +40,7 @@ impl Progress {
         self.bar.set_style(style("{spinner} {msg} {pos}/{len} {bar:30} {eta} left"));
         self.bar.set_length(count as u64);
         self.bar.reset();
-        self.bar.set_message(name.to_string());
+        self.bar.set_message(printable(name));
     }
 
     /// A transfer of `total` bytes begins, `present` of which are there already.
@@ -47,7 +49,7 @@ impl Progress {
         self.bar.set_style(style("{spinner} {msg} {bytes}/{total_bytes} {bar:30} {bytes_per_sec} {eta} left"));
         self.bar.set_length(total);
         self.bar.reset();
-        self.bar.set_message(name.to_string());
+        self.bar.set_message(printable(name));
         self.bar.set_position(present);
         // What is there already says nothing about the speed.
         self.bar.reset_eta();

@@ -206,7 +206,7 @@ fn word(u: &mut Unstructured<'_>, name: &str) -> Result<String> {
 }
 
 /// A number that a shape may have, or that breaks arithmetic.
-fn size(u: &mut Unstructured<'_>) -> Result<usize> {
+pub(crate) fn size(u: &mut Unstructured<'_>) -> Result<usize> {
     Ok(match u.int_in_range(0..=3)? {
         0 => *u.choose(&[0, 1, 2, 3, 4, 16, 32, 128, 256])?,
         1 => 1 << u.int_in_range(0..=63)?,

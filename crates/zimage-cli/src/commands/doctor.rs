@@ -8,7 +8,7 @@ use zimage_weights::inspect::{Diagnosis, Dialect, PartDiagnosis, doctor};
 
 use super::inspect;
 use crate::args::InspectArgs;
-use crate::failure::{Code, Failure, printable};
+use crate::failure::{Code, Failure, printable, printable_name};
 use crate::output::print_line;
 
 pub fn run(args: &InspectArgs) -> Result<ExitCode, Failure> {
@@ -65,11 +65,14 @@ fn print_audit(audit: &Audit) -> Result<(), Failure> {
     }
     for unknown in &audit.unknown {
         let nearest = unknown.nearest.as_ref().map(|name| format!(" (nearest is {name})")).unwrap_or_default();
-        print_line(&format!("  unknown    {}{nearest}", printable(&unknown.name)))?;
+        print_line(&format!("  unknown    {}{nearest}", printable_name(&unknown.name)))?;
     }
     for misshapen in &audit.misshapen {
         let (expected, found) = (&misshapen.expected, &misshapen.found);
-        print_line(&format!("  misshapen  {}: expected {expected:?}, found {found:?}", misshapen.name))?;
+        print_line(&format!(
+            "  misshapen  {}: expected {expected:?}, found {found:?}",
+            printable_name(&misshapen.name)
+        ))?;
     }
     Ok(())
 }

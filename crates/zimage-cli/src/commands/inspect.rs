@@ -12,7 +12,7 @@ use zimage_weights::inspect::{Part, Report, inspect};
 use zimage_weights::lora;
 
 use crate::args::InspectArgs;
-use crate::failure::{Failure, printable};
+use crate::failure::{Failure, printable, printable_name};
 use crate::output::print_line;
 
 /// Longest value of a file's metadata that is printed for people.
@@ -57,7 +57,7 @@ fn picture(args: &InspectArgs) -> Result<(), Failure> {
         let object = json!({ "path": path, "container": "picture", "metadata": metadata, "parameters": parameters });
         return print_line(&object.to_string());
     }
-    print_line(&format!("{}: a picture", args.path.display()))?;
+    print_line(&format!("{}: a picture", printable_name(&args.path.display().to_string())))?;
     if let Some(parameters) = &parameters {
         print_line(&format!("\nparameters\n{}", printable(parameters)))?;
     }
@@ -73,7 +73,7 @@ fn picture(args: &InspectArgs) -> Result<(), Failure> {
 
 /// The table for people; `doctor` begins with it too.
 pub fn print(report: &Report) -> Result<(), Failure> {
-    print_line(&format!("path       {}", printable(&report.path)))?;
+    print_line(&format!("path       {}", printable_name(&report.path)))?;
     print_line(&format!("container  {}", report.container))?;
     print_line(&format!("dialect    {}", report.dialect))?;
     print_line(&format!("supported  {}", if report.supported { "yes" } else { "no" }))?;
@@ -105,7 +105,7 @@ fn print_part(part: &Part) -> Result<(), Failure> {
         print_line(&format!("  precision  {}", precision.join(", ")))?;
     }
     for file in &part.files {
-        print_line(&format!("  file       {} ({})", printable(&file.path), size(file.size_bytes)))?;
+        print_line(&format!("  file       {} ({})", printable_name(&file.path), size(file.size_bytes)))?;
     }
     if let Some(config) = &part.config {
         print_line(&format!("  config     {}", shortened(&config.to_string())))?;
@@ -162,7 +162,7 @@ fn print_some(name: &str, list: &[impl Display]) -> Result<(), Failure> {
 fn shortened(text: &str) -> String {
     let start: String = text.chars().take(MAX_VALUE_CHARS).collect();
     let ellipsis = if start.len() < text.len() { " ..." } else { "" };
-    format!("{}{ellipsis}", printable(&start.replace('\n', " ")))
+    format!("{}{ellipsis}", printable_name(&start.replace('\n', " ")))
 }
 
 fn size(bytes: u64) -> String {

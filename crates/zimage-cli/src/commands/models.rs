@@ -118,7 +118,7 @@ fn pull(store: &Store, args: &PullArgs, progress: &Progress) -> Result<(), Failu
 /// Says what an installed model is good for, and what to do next.
 fn tell_state(model: &Model, standing: &Standing, progress: &Progress) {
     match &standing.problem {
-        Some(problem) => progress.note(&format!("warning: this program cannot use it: {}", printable(problem))),
+        Some(problem) => progress.note(&format!("warning: this program cannot use it: {problem}")),
         None if standing.whole && !model.active => {
             progress.note(&format!("hint: `zimage models use {}` makes it the default", model.name));
         }
@@ -146,16 +146,16 @@ impl Transfer<'_> {
                 self.progress.note(&format!(
                     "{} {} ({})",
                     if fetched { "fetched" } else { "present" },
-                    printable(path),
+                    path,
                     size(length)
                 ));
             }
             Event::Retrying { what, reason, pause } => {
                 let seconds = pause.as_secs_f64();
-                self.progress.note(&printable(&format!("{what}: {reason}; trying again in {seconds:.0} s")));
+                self.progress.note(&format!("{what}: {reason}; trying again in {seconds:.0} s"));
             }
             Event::Locked { file } => {
-                let path = printable(&self.files[file].path);
+                let path = &self.files[file].path;
                 self.progress.note(&format!("{path}: another program is fetching it, waiting"));
             }
             _ => {}
@@ -175,7 +175,7 @@ impl Transfer<'_> {
             size(present)
         ));
         if !skipped.is_empty() {
-            self.progress.note(&printable(&format!("not needed: {}", skipped.join(", "))));
+            self.progress.note(&format!("not needed: {}", skipped.join(", ")));
         }
         self.files = files;
         self.progress.bytes("fetching", total, present);
@@ -204,7 +204,7 @@ fn name(text: Option<&str>) -> Result<Option<Name>, Failure> {
 fn reading(progress: &Progress) -> impl FnMut(Event) -> ControlFlow<()> + '_ {
     |event| {
         if let Event::Reading { path, size_bytes } = event {
-            progress.stage(&format!("reading {} ({})", printable(&path.display().to_string()), size(size_bytes)));
+            progress.stage(&format!("reading {} ({})", path.display(), size(size_bytes)));
         }
         ControlFlow::Continue(())
     }
@@ -236,7 +236,7 @@ fn remove(store: &Store, name: &str, progress: &Progress) -> Result<(), Failure>
     let removed = store.remove(name).map_err(refused)?;
     progress.note(&format!("{} is removed, {} are free", removed.name, size(removed.freed_bytes)));
     for (path, reason) in &removed.left {
-        progress.note(&printable(&format!("left {}: {reason}", path.display())));
+        progress.note(&format!("left {}: {reason}", path.display()));
     }
     if removed.was_active {
         progress.note("it was the default; now the embedded demo model is");
@@ -254,12 +254,12 @@ fn verify(store: &Store, name: &str, progress: &Progress) -> Result<ExitCode, Fa
         return Ok(ExitCode::SUCCESS);
     }
     let paths: Vec<String> = wrong.iter().map(|path| path.display().to_string()).collect();
-    progress.note(&printable(&format!(
+    progress.note(&format!(
         "error: {} of {} files of `{name}` are not what they were\nhint: delete {}, and pull or import the model again",
         wrong.len(),
         checks.len(),
         paths.join(" ")
-    )));
+    ));
     Ok(ExitCode::from(Code::Failed as u8))
 }
 

@@ -66,6 +66,11 @@ fn gguf_files_are_read_or_refused() {
 }
 
 #[test]
+fn adapters_are_read_or_refused() {
+    check("lora");
+}
+
+#[test]
 fn metadata_of_pictures_is_read_or_refused() {
     check("metadata");
 }

@@ -196,7 +196,13 @@ impl<'a> Reader<'a> {
             },
         };
         report.alphas.push(alpha);
-        Ok(scale as f32)
+        match scale as f32 {
+            finite if finite.is_finite() => Ok(finite),
+            _ => {
+                let reason = format!("the alpha {alpha} scales {} beyond all numbers", m.name);
+                Err(LoraProblem::Setting { key: "alpha".to_owned(), reason }.into())
+            }
+        }
     }
 
     /// The rank that alpha is divided by: of a LoKr the last product's, as in diffusers and ComfyUI.
@@ -224,6 +230,16 @@ impl<'a> Reader<'a> {
             Kind::Kronecker => {
                 let [a, c] = self.factor_size(m, Part::W1, Part::W1A, Part::W1B)?;
                 let [b, d] = self.factor_size(m, Part::W2, Part::W2A, Part::W2B)?;
+                // A first factor in parts is multiplied out, which only the smaller of two is small enough for.
+                if !m.parts.contains_key(&Part::W1) && times(a, c) > times(b, d) {
+                    let expected = format!("a product no larger than the second factor's [{b}, {d}]");
+                    return Err(LoraProblem::Shape {
+                        tensor: m.key(Part::W1A)?.to_owned(),
+                        found: vec![a, c],
+                        expected,
+                    }
+                    .into());
+                }
                 [times(a, b), times(c, d)]
             }
             Kind::Whole => self.shape(m.key(Part::Diff)?)?,

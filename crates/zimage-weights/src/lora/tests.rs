@@ -293,6 +293,22 @@ fn only_decomposed_kronecker_factors_are_scaled() {
 }
 
 #[test]
+fn a_first_kronecker_factor_larger_than_the_second_is_not_multiplied_out() {
+    let part = |name: &str| format!("lycoris_layers_0_attention_to_q.{name}");
+    let first = Lora::default().with(&part("lokr_w1_a"), &[64, 1]).with(&part("lokr_w1_b"), &[1, 64]);
+    let problem = first.with(&part("lokr_w2"), &[1, 1]).fails("no larger than the second");
+    assert!(matches!(problem, LoraProblem::Shape { found, .. } if found == [64, 64]));
+}
+
+#[test]
+fn an_alpha_that_makes_the_scale_infinite_is_refused() {
+    let lora = || Lora::default().pair("lora_unet_layers_0_attention_to_q", KOHYA);
+    lora().telling("ss_network_alpha", "1e300").fails("beyond all numbers");
+    lora().telling("ss_network_alpha", "1").telling("ss_network_dim", "1e-300").fails("beyond all numbers");
+    lora().telling("lora_adapter_metadata", r#"{"lora_alpha": 1e39}"#).fails("beyond all numbers");
+}
+
+#[test]
 fn a_hadamard_product_is_a_low_rank_pair_until_the_matrix_is_smaller() {
     let module = "lycoris_layers_0_attention_to_q";
     for (rank, pairs) in [(2, true), (6, false)] {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::{ImageError, RgbImage};
 use zimage_weights::digest::sha256_bytes;
@@ -132,9 +132,9 @@ fn decode(label: &str, bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|_| ImageError::UnknownFormat { label: label.into() })?;
-    if reader.format().is_none() {
+    let Some(format) = reader.format() else {
         return Err(ImageError::UnknownFormat { label: label.into() });
-    }
+    };
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_FILE_BYTES);
     reader.limits(limits);
@@ -143,10 +143,27 @@ fn decode(label: &str, bytes: &[u8]) -> Result<RgbImage, ImageError> {
     if u64::from(width) * u64::from(height) > MAX_MEGAPIXELS * 1_000_000 {
         return Err(ImageError::TooLarge { label: label.into(), width, height });
     }
+    let most_pixels = (bytes.len() as u64).saturating_mul(pixels_per_byte(format));
+    if u64::from(width) * u64::from(height) > most_pixels {
+        let reason = format!("its {} bytes cannot hold {width}x{height} pixels", bytes.len());
+        return Err(ImageError::Decode { label: label.into(), reason });
+    }
     let orientation = decoder.orientation().map_err(failed)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
     Ok(without_alpha(image))
+}
+
+/// The most pixels that a byte of a file can stand for, so that memory is only taken for pixels that may be there.
+///
+/// PNG packs at most 8 pixels into a byte, and deflate at most 1032 bytes into one. JPEG spends a bit or more on each
+/// block of 8x8 pixels; the limit is twice that. A WebP of one colour is as short at any size.
+fn pixels_per_byte(format: ImageFormat) -> u64 {
+    match format {
+        ImageFormat::Png => 8 * 1032,
+        ImageFormat::Jpeg => 2 * 8 * 64,
+        _ => u64::MAX,
+    }
 }
 
 /// Eight bits a channel, transparency dropped rather than blended.

@@ -149,6 +149,23 @@ fn a_picture_that_claims_to_be_huge_is_refused_by_its_header() {
 }
 
 #[test]
+fn a_file_too_short_for_its_pixels_is_refused_before_they_take_memory() {
+    let error = InitImage::from_bytes("short.png", &png_header(9_000, 9_000)).unwrap_err();
+    assert!(error.to_string().contains("bytes cannot hold 9000x9000 pixels"), "{error}");
+}
+
+#[test]
+fn a_picture_of_one_colour_is_read_however_short_its_file_is() {
+    let blank = ::image::GrayImage::new(4_000, 3_000);
+    for format in [::image::ImageFormat::Png, ::image::ImageFormat::Jpeg, ::image::ImageFormat::WebP] {
+        let mut bytes = Cursor::new(Vec::new());
+        blank.write_to(&mut bytes, format).unwrap();
+        let picture = InitImage::from_bytes("blank", bytes.get_ref()).unwrap();
+        assert_eq!((picture.image().width(), picture.image().height()), (4_000, 3_000), "{format:?}");
+    }
+}
+
+#[test]
 fn damaged_and_foreign_files_are_named_errors() {
     for (bytes, expected) in [
         (png_header(64, 64), "cannot be decoded"),
