@@ -166,6 +166,14 @@ pub enum Error {
         /// What differs, and what can be done about it.
         problem: String,
     },
+    /// Models that are to be merged have weights that do not go with them.
+    #[error(
+        "models cannot be merged like this: {problem}\nhint: give one weight for each model after the first, such as 0.3,0.2; add-difference has one"
+    )]
+    MergeWeights {
+        /// What is wrong.
+        problem: String,
+    },
     /// Files of a layout cannot hold weights of a precision.
     #[error(
         "{target} files cannot hold {precision} weights\nhint: int2 to int8 are for mlx, q8_0, q4_k and the like for gguf; \
@@ -182,6 +190,14 @@ pub enum Error {
     Exists {
         /// The file or directory.
         path: PathBuf,
+    },
+    /// A model cannot be written there, or would take the place of something else.
+    #[error("cannot write a model to {}: {problem}\nhint: choose another name", path.display())]
+    Destination {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
     },
     /// A written tensor is not what its source is in its format.
     #[error("the written {component} differs from its source in {tensor}")]

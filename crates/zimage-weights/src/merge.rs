@@ -59,8 +59,9 @@ impl Merged {
     /// The mixture of `base` and the others: one weight per other model in [`Method::WeightedSum`]; two others, B and C,
     /// and one weight in [`Method::AddDifference`].
     ///
-    /// Refuses ([`Error::Merge`]) other numbers of models or weights, weights that are not finite, transformers of other
-    /// sizes, and quantized ones unless `dequantize` says that their rounded values are good enough.
+    /// Refuses other numbers of models or weights and weights that are not finite ([`Error::MergeWeights`]), transformers
+    /// of other sizes, and quantized ones unless `dequantize` says that their rounded values are good enough
+    /// ([`Error::Merge`]).
     pub fn new(base: Opened, others: Vec<Opened>, method: Method, alphas: &[f32], dequantize: bool) -> Result<Self> {
         let label = |model: &Opened| model.checkpoint().label().to_owned();
         let refuse = |label: String, problem: String| Error::Merge {
@@ -72,7 +73,7 @@ impl Merged {
             check(&base, model, dequantize).map_err(|problem| refuse(label(model), problem))?;
         }
         if let Some(alpha) = alphas.iter().find(|alpha| !alpha.is_finite()) {
-            return Err(refuse(label(&base), format!("the weight {alpha} is no number to mix by")));
+            return Err(Error::MergeWeights { problem: format!("the weight {alpha} is no number to mix by") });
         }
         let (models, weights) = (others.len(), alphas.len());
         let steps = match (method, alphas) {
@@ -94,7 +95,7 @@ impl Merged {
                     Method::AddDifference => "three models A, B, C and one weight",
                 };
                 let problem = format!("{method} takes {wants}; there are {} models and {weights} weights", models + 1);
-                return Err(refuse(label(&base), problem));
+                return Err(Error::MergeWeights { problem });
             }
         };
         Ok(Self { base, steps })
@@ -123,14 +124,14 @@ impl Merged {
 fn check(base: &Opened, model: &Opened, dequantize: bool) -> Result<(), String> {
     let config = |model: &Opened| model.checkpoint().transformer_config().clone();
     if config(base) != config(model) {
-        return Err("its transformer has other sizes".to_owned());
+        return Err("its transformer has other sizes\nhint: give models that were made of the same one".to_owned());
     }
     let precision = model.weights(Component::Transformer).precision();
     let quantized = precision.counts.iter().find(|count| !["f32", "bf16", "f16"].contains(&&*count.format));
     match quantized {
         Some(count) if !dequantize => Err(format!(
-            "{} of its tensors are stored as {}, and rounded values make a worse mixture; give an unquantized model, or \
-             --dequantize to mix them all the same",
+            "{} of its tensors are stored as {}, and rounded values make a worse mixture\nhint: give an unquantized model, \
+             or --dequantize to mix them all the same",
             count.tensors, count.format
         )),
         _ => Ok(()),

@@ -4,6 +4,7 @@
 //! dialect say how they are cut and called in its files; a policy says what each is stored as. Tensors are written one
 //! after the other, in chunks of rows, so that memory stays flat.
 
+mod destination;
 mod encode;
 mod model;
 mod plan;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 
 use crate::{Error, Parts, Result};
 
+use destination::{Unfinished, check, write_texts};
 pub use model::{Model, Opened};
 use plan::{Plan, TensorPlan};
 pub use precision::{GROUP, PRECISIONS, Precision, Reach};
@@ -90,12 +92,14 @@ pub struct Progress<'a> {
 
 /// Writes a model to `destination`: a directory, or for [`Target::Comfyui`] a file with a `tokenizer.json` beside it.
 ///
-/// `extra` are files beside those of the target, by their names. `progress` is called after every tensor; when it
+/// `extra` are files beside those of the target, by their names; beside a file they begin with its name, because others
+/// may lie there too. `progress` is called after every tensor; when it
 /// returns false the conversion ends with [`Error::Cancelled`]. A directory is filled under another name and renamed at
 /// the end: what ends early leaves nothing under the destination's name, and removes what it wrote.
 ///
-/// Refuses a destination that exists, unless it is to be replaced ([`Error::Exists`]), and a precision that the target
-/// has not ([`Error::PrecisionOfTarget`]).
+/// Refuses a destination that exists, unless it is to be replaced ([`Error::Exists`]), one that cannot be replaced or
+/// holds more than a model ([`Error::Destination`]), and a precision that the target has not
+/// ([`Error::PrecisionOfTarget`]).
 pub fn convert(
     model: &dyn Model,
     conversion: &Conversion,
@@ -104,18 +108,12 @@ pub fn convert(
     progress: &mut dyn FnMut(Progress<'_>) -> bool,
 ) -> Result<()> {
     let Plan { files, mut texts } = Plan::new(model, conversion)?;
-    texts.extend(extra.iter().map(|(name, bytes)| (PathBuf::from(name), bytes.clone())));
     let is_file = conversion.target == Target::Comfyui;
+    let stem = destination.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let place = |name: &str| PathBuf::from(if is_file { format!("{stem}.{name}") } else { name.to_owned() });
+    texts.extend(extra.iter().map(|(name, bytes)| (place(name), bytes.clone())));
+    check(destination, conversion, &texts)?;
     let beside = destination.parent().unwrap_or(Path::new(""));
-    let mut claimed: Vec<PathBuf> = vec![destination.to_path_buf()];
-    if is_file {
-        claimed.extend(
-            texts.iter().filter(|(path, bytes)| !is_same(&beside.join(path), bytes)).map(|(path, _)| beside.join(path)),
-        );
-    }
-    if let Some(path) = claimed.into_iter().find(|path| path.exists() && !conversion.replace) {
-        return Err(Error::Exists { path });
-    }
     let total_bytes = files.iter().flat_map(|file| &file.tensors).map(TensorPlan::size_bytes).sum();
     let writer = Writer { model, progress: RefCell::new(progress), done_bytes: RefCell::new(0), total_bytes };
     if is_file {
@@ -137,56 +135,4 @@ pub fn convert(
 /// The parts that a converted model is opened by.
 pub fn parts_of(destination: &Path) -> Parts {
     Parts { transformer: destination.to_path_buf(), ..Parts::default() }
-}
-
-/// Whether a file has these bytes already.
-fn is_same(path: &Path, bytes: &[u8]) -> bool {
-    fs::read(path).is_ok_and(|found| found == bytes)
-}
-
-fn write_texts(directory: &Path, texts: &[(PathBuf, Vec<u8>)]) -> Result<()> {
-    for (file, bytes) in texts {
-        let path = directory.join(file);
-        let parent = path.parent().unwrap_or(directory);
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        fs::write(&path, bytes).map_err(Error::io("write", &path))?;
-    }
-    Ok(())
-}
-
-/// A directory under another name, removed when dropped before it is finished.
-struct Unfinished(PathBuf);
-
-impl Unfinished {
-    fn beside(destination: &Path) -> Result<Self> {
-        let invalid = || std::io::Error::from(std::io::ErrorKind::InvalidInput);
-        let name = destination.file_name().ok_or_else(|| Error::io("write", destination)(invalid()))?;
-        let path = destination.with_file_name(format!(".{}.{}.part", name.to_string_lossy(), std::process::id()));
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-        Ok(Self(path))
-    }
-
-    /// Gives the directory its name. What was there before goes only then.
-    fn finish(mut self, destination: &Path) -> Result<()> {
-        let old = destination.exists().then(|| self.0.with_extension("old"));
-        if let Some(old) = &old {
-            fs::rename(destination, old).map_err(Error::io("replace", destination))?;
-        }
-        fs::rename(&self.0, destination).map_err(Error::io("write", destination))?;
-        self.0 = PathBuf::new();
-        match old {
-            Some(old) if old.is_dir() => fs::remove_dir_all(&old).map_err(Error::io("remove", &old)),
-            Some(old) => fs::remove_file(&old).map_err(Error::io("remove", &old)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            // The error that brought us here is already on its way to the caller.
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
 }

@@ -182,8 +182,13 @@ fn what_a_target_cannot_hold_and_what_is_there_are_refused() {
     let error = attempt(Target::Mlx, "keep", false).expect_err("refused").to_string();
     assert!(error.contains("out exists\nhint: "), "{error}");
     assert!(path.join("precious").exists());
+    // What is no part of a model is never removed with one.
+    let error = attempt(Target::Mlx, "keep", true).expect_err("refused").to_string();
+    assert!(error.contains("it holds more than a model, precious for one") && error.contains("\nhint: "), "{error}");
+    assert!(path.join("precious").exists());
+    fs::rename(path.join("precious"), path.join("old.safetensors")).expect("renamed");
     attempt(Target::Mlx, "keep", true).expect("replaced");
-    assert!(!path.join("precious").exists() && path.join("weights.safetensors").exists());
+    assert!(!path.join("old.safetensors").exists() && path.join("weights.safetensors").exists());
     assert_eq!("q9".parse::<Precision>().expect_err("no precision").split(", ").count(), 20);
 }
 
