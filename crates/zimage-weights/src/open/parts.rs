@@ -224,7 +224,12 @@ pub(super) fn tokenizer(
         let json = llama_cpp::tokenizer_json(gguf)?;
         return Ok(Some(Tokenizer::Made(json.into(), gguf.label().to_owned())));
     }
-    let lent = parts.lenders.iter().find_map(|path| companion(Some(path), &[], TOKENIZER).ok().flatten());
+    // A lender that is a file lends weights: it is no tokenizer.
+    let lent = parts
+        .lenders
+        .iter()
+        .filter(|path| path.is_dir())
+        .find_map(|path| companion(Some(path), &[], TOKENIZER).ok().flatten());
     Ok(lent.map(file))
 }
 
