@@ -112,7 +112,7 @@ pub struct ConvertArgs {
 #[derive(Debug, Args)]
 pub struct MergeArgs {
     /// The models A, B, ..., and at last where to write the mixture.
-    #[arg(required = true, num_args = 3.., value_name = "MODELS... DESTINATION")]
+    #[arg(required = true, num_args = 3.., value_names = ["A", "B", "DESTINATION"])]
     pub paths: Vec<String>,
     /// How models are mixed: weighted-sum or add-difference.
     #[arg(long, default_value = "weighted-sum")]
@@ -123,6 +123,8 @@ pub struct MergeArgs {
     /// Mix quantized models by their rounded values.
     #[arg(long)]
     pub dequantize: bool,
+    #[command(flatten)]
+    pub parts: PartArgs,
     #[command(flatten)]
     pub target: TargetArgs,
 }
@@ -153,9 +155,9 @@ pub struct TargetArgs {
     /// q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k.
     #[arg(long, default_value = "keep")]
     pub precision: Precision,
-    /// Values that share a scale in the int formats: 32, 64 or 128.
-    #[arg(long, value_name = "N", default_value = "64", value_parser = group_size)]
-    pub group_size: usize,
+    /// Values that share a scale in the int formats: 32, 64 or 128 [default: 64].
+    #[arg(long, value_name = "N", value_parser = group_size)]
+    pub group_size: Option<usize>,
     /// Quantize the text encoder too, its table of tokens included.
     #[arg(long)]
     pub quantize_text_encoder: bool,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use zimage::{Lora, Pipeline};
+use zimage_weights::lora::Adapter;
 
 use crate::env::Environment;
 use crate::failure::{Failure, printable_name};
@@ -61,29 +62,34 @@ pub fn apply(
     for choice in choices {
         let (path, weight) = choice.find(environment)?;
         let adapter = pipeline.open_lora(&path)?;
-        let (name, report) = (adapter.name(), adapter.report());
-        progress.note(&format!("lora {name}: weight {weight}, {} layers", report.matched));
-        let recommended = report.notes.recommended_weight.filter(|recommended| *recommended != weight);
-        if let Some(recommended) = recommended {
-            progress.note(&format!("lora {name}: its file recommends the weight {recommended}"));
-        }
-        if !report.notes.trigger_words.is_empty() {
-            let words = printable_name(&report.notes.trigger_words.join(", "));
-            progress.note(&format!("lora {name}: trigger words {words}"));
-        }
-        if !report.redundant.is_empty() {
-            let count = report.redundant.len();
-            progress.note(&format!("lora {name}: {count} modules say again what others say, and are not used"));
-        }
-        if let Some(first) = report.unmatched.first() {
-            let count = report.unmatched.len();
-            let first = printable_name(&first.to_string());
-            let which = if count == 1 { first } else { format!("{first} is the first") };
-            progress.note(&format!("note: lora {name}: {count} modules are not of this model and do nothing: {which}"));
-        }
+        tell(&adapter, weight, progress);
         loras.push(Lora { adapter: Arc::new(adapter), weight });
     }
     Ok(pipeline.set_loras(loras)?)
+}
+
+/// Says what an adapter does, and what should be known of it.
+pub fn tell(adapter: &Adapter, weight: f64, progress: &Progress) {
+    let (name, report) = (adapter.name(), adapter.report());
+    progress.note(&format!("lora {name}: weight {weight}, {} layers", report.matched));
+    let recommended = report.notes.recommended_weight.filter(|recommended| *recommended != weight);
+    if let Some(recommended) = recommended {
+        progress.note(&format!("lora {name}: its file recommends the weight {recommended}"));
+    }
+    if !report.notes.trigger_words.is_empty() {
+        let words = printable_name(&report.notes.trigger_words.join(", "));
+        progress.note(&format!("lora {name}: trigger words {words}"));
+    }
+    if !report.redundant.is_empty() {
+        let count = report.redundant.len();
+        progress.note(&format!("lora {name}: {count} modules say again what others say, and are not used"));
+    }
+    if let Some(first) = report.unmatched.first() {
+        let count = report.unmatched.len();
+        let first = printable_name(&first.to_string());
+        let which = if count == 1 { first } else { format!("{first} is the first") };
+        progress.note(&format!("note: lora {name}: {count} modules are not of this model and do nothing: {which}"));
+    }
 }
 
 impl Environment {

@@ -262,6 +262,31 @@ pub fn open(
     Ok(checkpoint)
 }
 
+/// Opens a model for its transformer. What else it lacks is that of another model, by its name and its parts.
+pub fn open_transformer(
+    name: &str,
+    (other, parts): (&str, &PartArgs),
+    environment: &Environment,
+    progress: &Progress,
+) -> Result<Checkpoint, Failure> {
+    let alone = Parts { transformer: environment.find_model(name)?, ..Parts::default() };
+    let opened = match Checkpoint::from_parts(&alone) {
+        Err(zimage_weights::Error::MissingParts { .. }) => {
+            let path = environment.find_model(other)?;
+            let folder = path.parent().map(Path::to_path_buf);
+            let given = given(parts, environment);
+            let lenders = [given.text_encoder, given.vae, Some(path), folder].into_iter().flatten().collect();
+            Checkpoint::from_parts(&Parts { tokenizer: given.tokenizer, lenders, ..alone })
+        }
+        opened => opened,
+    };
+    let checkpoint = opened.map_err(Failure::model)?;
+    for origin in checkpoint.origins().iter().filter(|origin| ["transformer", "pad tokens"].contains(&&*origin.part)) {
+        progress.note(&format!("{}: {}", origin.part, origin.place));
+    }
+    Ok(checkpoint)
+}
+
 /// Width and height: from the flags, else from the picture to start from, else `native`.
 fn size(args: &SizeArgs, config: &Config, native: u32, picture: Option<&StartPicture>) -> Result<(u32, u32), Failure> {
     let (width, height) = if args.aspect.is_some() || args.base.is_some() {

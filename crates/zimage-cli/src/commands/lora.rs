@@ -12,6 +12,7 @@ use super::convert;
 use crate::args::{FuseArgs, LoraCommand};
 use crate::env::Environment;
 use crate::failure::Failure;
+use crate::loras;
 use crate::progress::Progress;
 
 pub fn run(command: &LoraCommand, environment: &Environment, progress: &Progress) -> Result<ExitCode, Failure> {
@@ -24,16 +25,16 @@ fn fuse(args: &FuseArgs, environment: &Environment, progress: &Progress) -> Resu
     let model = convert::open(&args.source, &args.parts, environment, progress)?;
     let (transformer, text_encoder) = (model.specs(Component::Transformer), model.specs(Component::TextEncoder));
     let mut adapters = Vec::new();
-    let mut loras = Vec::new();
+    let mut records = Vec::new();
     for choice in &args.lora {
         let (path, weight) = choice.find(environment)?;
         let adapter = Adapter::open(&path, &transformer, &text_encoder).map_err(Failure::model)?;
-        progress.note(&format!("lora {}: weight {weight}, {} layers", adapter.name(), adapter.report().matched));
-        loras.push(json!({ "name": adapter.name(), "sha256": adapter.sha256(), "weight": weight }));
+        loras::tell(&adapter, weight, progress);
+        records.push(json!({ "name": adapter.name(), "sha256": adapter.sha256(), "weight": weight }));
         adapters.push((Arc::new(adapter), weight as f32));
     }
     let base = model.checkpoint().label().to_owned();
-    let info = json!({ "base": base, "loras": loras, "zimage": env!("CARGO_PKG_VERSION") });
+    let info = json!({ "base": base, "loras": records, "zimage": env!("CARGO_PKG_VERSION") });
     let info = format!("{info:#}\n").into_bytes();
     let fused = Fused::new(model, adapters);
     convert::write(&fused, &args.target, &args.destination, &[("lora_fusion_info.json", info)], progress)

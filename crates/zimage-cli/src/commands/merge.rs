@@ -7,10 +7,11 @@ use zimage_weights::convert::Opened;
 use zimage_weights::merge::{Merged, Method};
 
 use super::convert;
-use crate::args::{MergeArgs, PartArgs};
+use crate::args::MergeArgs;
 use crate::env::Environment;
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::request;
 
 pub fn run(args: &MergeArgs, environment: &Environment, progress: &Progress) -> Result<ExitCode, Failure> {
     let [first, others @ .., destination] = &*args.paths else {
@@ -18,8 +19,12 @@ pub fn run(args: &MergeArgs, environment: &Environment, progress: &Progress) -> 
             Failure::usage("there are no models to mix").with_hint("give two or more, and then the destination")
         );
     };
-    let open = |name: &String| convert::open(name, &PartArgs::default(), environment, progress);
-    let (base, others) = (open(first)?, others.iter().map(open).collect::<Result<Vec<Opened>, Failure>>()?);
+    let base = convert::open(first, &args.parts, environment, progress)?;
+    let open = |name: &String| {
+        let checkpoint = request::open_transformer(name, (first, &args.parts), environment, progress)?;
+        Opened::new(checkpoint).map_err(Failure::model)
+    };
+    let others = others.iter().map(open).collect::<Result<Vec<Opened>, Failure>>()?;
     let alphas = match (&*args.alpha, args.method) {
         ([], Method::AddDifference) => vec![1.0],
         ([], Method::WeightedSum) => vec![0.5; others.len()],

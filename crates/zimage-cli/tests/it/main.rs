@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod converting;
 mod generate;
 mod goldens;
 mod inspect;
