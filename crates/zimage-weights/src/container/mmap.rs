@@ -18,12 +18,16 @@ pub fn map_file(path: &Path) -> Result<Bytes> {
 
 /// Maps a file as [`map_file`] does, with a handle to its pages.
 pub(super) fn map_pages(path: &Path) -> Result<(Bytes, Pages)> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("open", path))?;
+    let metadata = std::fs::metadata(path).map_err(Error::io("open", path))?;
+    let refused = |source| Error::Io { action: "map", path: path.to_path_buf(), source };
     if metadata.is_dir() {
-        let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-        return Err(Error::Io { action: "map", path: path.to_path_buf(), source });
+        return Err(refused(std::io::ErrorKind::IsADirectory.into()));
     }
+    if !metadata.is_file() {
+        // To open a pipe would wait for someone to write to it.
+        return Err(refused(std::io::Error::other("it is no regular file")));
+    }
+    let file = File::open(path).map_err(Error::io("open", path))?;
     if metadata.len() == 0 {
         return Ok((Bytes::new(), Pages(None))); // an empty map is refused by some systems
     }

@@ -21,6 +21,8 @@ pub enum Kind {
     Html,
     /// JSON text.
     Json,
+    /// A PNG, JPEG or WebP picture.
+    Picture,
     /// Nothing known.
     Unknown,
 }
@@ -39,6 +41,8 @@ pub fn sniff(bytes: &[u8]) -> Kind {
         _ if starts(b"GGUF") => Kind::Gguf,
         _ if starts(b"version https://git-lfs") => Kind::GitLfsPointer,
         _ if html(b"<!doctype") || html(b"<html") || html(b"<?xml") => Kind::Html,
+        _ if starts(b"\x89PNG\r\n") || starts(b"\xff\xd8\xff") => Kind::Picture,
+        _ if starts(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") => Kind::Picture,
         _ if bytes.len() > 2 && bytes[0] == 0x80 && (2..=5).contains(&bytes[1]) => Kind::Pickle,
         _ if text.starts_with(b"{") => Kind::Json,
         _ => Kind::Unknown,
@@ -54,6 +58,7 @@ pub(super) fn refuse_others(file: &str, bytes: &[u8]) -> Result<()> {
         Kind::GitLfsPointer => ("a git-lfs pointer, not the file itself", "run `git lfs pull` in its repository"),
         Kind::Html => ("a web page, probably of a failed download", "download the file again"),
         Kind::Json => ("a JSON text", "give the .safetensors file or the directory that it belongs to"),
+        Kind::Picture => ("a picture", "give a model; `zimage inspect` tells how a picture was made"),
         Kind::Safetensors | Kind::Unknown => return Ok(()),
     };
     Err(Error::NotSafetensors { file: file.to_owned(), what, hint })

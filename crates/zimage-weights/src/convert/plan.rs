@@ -229,10 +229,12 @@ impl Planner<'_> {
             file("vae.safetensors", self.tensors(Component::Vae, &rules(Component::Vae), "")?),
         ];
         let mut config = open::to_mlx(self.model.checkpoint().transformer_config());
-        config["precision"] = match self.policy.precision {
-            Precision::Affine { bits: 8, .. } => "FP8".into(),
-            Precision::Float(Format::F32) => "Original".into(),
-            _ => "FP16".into(),
+        // What the file holds, in the words of the application; "FP8" are its 8-bit numbers.
+        let holds = |layout: fn(&Layout) -> bool| files[0].tensors.iter().any(|tensor| layout(&tensor.layout));
+        config["precision"] = match () {
+            _ if holds(|layout| matches!(layout, Layout::Scaled(_))) => "FP8".into(),
+            _ if holds(|layout| matches!(layout, Layout::Rows(Format::BF16 | Format::F16))) => "FP16".into(),
+            _ => "Original".into(),
         };
         let texts = vec![
             json_file("config.json", &config),

@@ -164,6 +164,20 @@ fn the_policy_follows_from_what_a_tensor_does() {
 }
 
 #[test]
+fn the_label_of_the_original_application_tells_what_the_file_holds() {
+    let source = Source::new(Format::BF16);
+    let label = |name: &str| {
+        let config = fs::read(source.path(name).join("config.json")).expect("read");
+        serde_json::from_slice::<serde_json::Value>(&config).expect("JSON")["precision"].clone()
+    };
+    let packed = source.convert(&source.model, Target::Mlx, "int8", "packed");
+    source.convert(&packed, Target::Mlx, "keep", "kept");
+    source.convert(&packed, Target::Mlx, "f16", "half");
+    source.convert(&packed, Target::Mlx, "f32", "whole");
+    assert_eq!(["packed", "kept", "half", "whole"].map(label), ["FP8", "FP8", "FP16", "Original"]);
+}
+
+#[test]
 fn what_a_target_cannot_hold_and_what_is_there_are_refused() {
     let source = Source::new(Format::BF16);
     let path = source.path("out");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use zimage_weights::Container;
 use zimage_weights::container::SafeTensors;
 use zimage_weights::inspect::{Diagnosis, doctor};
 
@@ -227,4 +228,24 @@ fn lists_of_numbers_are_short() {
         "bad header: a: invalid length 65",
     );
     check(one(&format!(r#""dtype":"U8","shape":[1],"data_offsets":[{ones}]"#), 1), "a list of at most 64 numbers");
+}
+
+#[test]
+fn a_picture_and_a_pipe_are_named_and_not_waited_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("x.safetensors");
+    for start in [&b"\x89PNG\r\n\x1a\n0000"[..], b"\xff\xd8\xff\xe0 jfif", b"RIFF0000WEBPVP8 "] {
+        std::fs::write(&path, start).expect("written");
+        let error = Container::open(&path).expect_err("a picture").to_string();
+        assert!(error.contains("this is a picture\nhint: give a model"), "{error}");
+    }
+    #[cfg(unix)]
+    {
+        let pipe = directory.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        if made.is_ok_and(|status| status.success()) {
+            let error = Container::open(&pipe).expect_err("a pipe").to_string();
+            assert!(error.ends_with("it is no regular file"), "{error}");
+        }
+    }
 }
