@@ -2,6 +2,7 @@
 
 mod file;
 mod gguf;
+mod listing;
 mod mmap;
 mod output;
 mod problem;

@@ -4,13 +4,14 @@
 //! overlaps and without holes, so that a file cannot hide anything or name the same bytes twice.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
+use super::listing::{Entry, Listing};
 use super::mmap::{Pages, map_pages};
 use super::{Metadata, Problem, TensorInfo, TensorView, sniff};
 use crate::{Dtype, Error, Result};
@@ -24,22 +25,8 @@ const MAX_NUMBERS: usize = 64;
 /// One safetensors file, checked in full when opened.
 #[derive(Clone, Debug)]
 pub struct SafeTensors {
-    label: String,
-    path: Option<PathBuf>,
-    entries: Vec<Entry>,
+    tensors: Listing,
     metadata: Metadata,
-    data: Bytes,
-    /// Of a file that is mapped.
-    pages: Option<Pages>,
-}
-
-/// A tensor of the header; the range was checked against dtype, shape and file.
-#[derive(Clone, Debug)]
-struct Entry {
-    name: String,
-    info: TensorInfo,
-    begin: usize,
-    end: usize,
 }
 
 impl SafeTensors {
@@ -51,8 +38,7 @@ impl SafeTensors {
     /// Checks the mapped bytes of a file.
     pub(super) fn mapped(path: &Path, (bytes, pages): (Bytes, Pages)) -> Result<Self> {
         let mut file = Self::from_bytes(&path.display().to_string(), bytes)?;
-        file.path = Some(path.to_path_buf());
-        file.pages = Some(pages);
+        file.tensors.map(path, pages);
         Ok(file)
     }
 
@@ -67,25 +53,24 @@ impl SafeTensors {
                 header.tensors.into_iter().map(|(name, raw)| raw.check(name)).collect::<Result<Vec<_>, _>>()?;
             entries.sort_by(|a, b| (a.begin, a.end, &a.name).cmp(&(b.begin, b.end, &b.name)));
             check_coverage(&entries, data.len())?;
-            entries.sort_by(|a, b| a.name.cmp(&b.name));
-            Ok(Self { label: label.to_owned(), path: None, entries, metadata: header.metadata, data, pages: None })
+            Ok(Self { tensors: Listing::new(label, entries, data), metadata: header.metadata })
         };
         parse().map_err(|problem| Error::Safetensors { file: label.to_owned(), problem })
     }
 
     /// The path, or what stands for it in messages.
     pub fn label(&self) -> &str {
-        &self.label
+        self.tensors.label()
     }
 
     /// The file on disk, if it is one.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.tensors.path()
     }
 
     /// See [`File::release_pages`](super::File::release_pages).
     pub(super) fn release_pages(&self) {
-        self.pages.iter().for_each(Pages::release);
+        self.tensors.release_pages();
     }
 
     /// The free text of the header.
@@ -95,34 +80,22 @@ impl SafeTensors {
 
     /// Bytes of all tensors together.
     pub fn data_bytes(&self) -> usize {
-        self.data.len()
+        self.tensors.data_bytes()
     }
 
     /// Names and kinds of all tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
-        self.entries.iter().map(|entry| (entry.name.as_str(), &entry.info))
+        self.tensors.iter()
     }
 
     /// Type and shape of a tensor.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.entry(name).map(|entry| &entry.info)
+        self.tensors.info(name)
     }
 
     /// A tensor's bytes with its type and shape, or [`Error::NoTensor`].
     pub fn tensor(&self, name: &str) -> Result<TensorView> {
-        let missing = || Error::NoTensor { file: self.label.clone(), tensor: name.to_owned() };
-        let entry = self.entry(name).ok_or_else(missing)?;
-        Ok(TensorView {
-            name: name.to_owned(),
-            dtype: entry.info.dtype,
-            shape: entry.info.shape.clone(),
-            data: self.data.slice(entry.begin..entry.end),
-        })
-    }
-
-    fn entry(&self, name: &str) -> Option<&Entry> {
-        let at = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
-        Some(&self.entries[at])
+        self.tensors.tensor(name)
     }
 }
 

@@ -12,10 +12,11 @@ mod value;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 
+use super::listing::{Entry, Listing};
 use super::mmap::{Pages, map_pages};
 use super::{TensorInfo, TensorView};
 use crate::{Dtype, Error, Result};
@@ -43,23 +44,9 @@ const LEAST_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 /// One GGUF file, checked in full when opened.
 #[derive(Clone, Debug)]
 pub struct Gguf {
-    label: String,
-    path: Option<PathBuf>,
+    tensors: Listing,
     version: u32,
     metadata: BTreeMap<String, Value>,
-    entries: Vec<Entry>,
-    data: Bytes,
-    /// Of a file that is mapped.
-    pages: Option<Pages>,
-}
-
-/// A tensor of the list; the range was checked against the file.
-#[derive(Clone, Debug)]
-struct Entry {
-    name: String,
-    info: TensorInfo,
-    begin: usize,
-    end: usize,
 }
 
 impl Gguf {
@@ -71,8 +58,7 @@ impl Gguf {
     /// Checks the mapped bytes of a file.
     pub(super) fn mapped(path: &Path, (bytes, pages): (Bytes, Pages)) -> Result<Self> {
         let mut file = Self::from_bytes(&path.display().to_string(), bytes)?;
-        file.path = Some(path.to_path_buf());
-        file.pages = Some(pages);
+        file.tensors.map(path, pages);
         Ok(file)
     }
 
@@ -83,17 +69,17 @@ impl Gguf {
 
     /// The path, or what stands for it in messages.
     pub fn label(&self) -> &str {
-        &self.label
+        self.tensors.label()
     }
 
     /// The file on disk, if it is one.
     pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.tensors.path()
     }
 
     /// See [`File::release_pages`](super::File::release_pages).
     pub(super) fn release_pages(&self) {
-        self.pages.iter().for_each(Pages::release);
+        self.tensors.release_pages();
     }
 
     /// Version of the format: 2 or 3.
@@ -113,35 +99,23 @@ impl Gguf {
 
     /// Bytes of all tensors together.
     pub fn data_bytes(&self) -> usize {
-        self.entries.iter().map(|entry| entry.end - entry.begin).sum()
+        self.tensors.data_bytes()
     }
 
     /// Names and kinds of all tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
-        self.entries.iter().map(|entry| (entry.name.as_str(), &entry.info))
+        self.tensors.iter()
     }
 
     /// Type and shape of a tensor, outermost axis first: its original shape, where the file says that it was folded and
     /// its rows are whole blocks in both.
     pub fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.entry(name).map(|entry| &entry.info)
+        self.tensors.info(name)
     }
 
     /// A tensor's bytes with its type and shape, or [`Error::NoTensor`].
     pub fn tensor(&self, name: &str) -> Result<TensorView> {
-        let missing = || Error::NoTensor { file: self.label.clone(), tensor: name.to_owned() };
-        let entry = self.entry(name).ok_or_else(missing)?;
-        Ok(TensorView {
-            name: name.to_owned(),
-            dtype: entry.info.dtype,
-            shape: entry.info.shape.clone(),
-            data: self.data.slice(entry.begin..entry.end),
-        })
-    }
-
-    fn entry(&self, name: &str) -> Option<&Entry> {
-        let at = self.entries.binary_search_by(|entry| entry.name.as_str().cmp(name)).ok()?;
-        Some(&self.entries[at])
+        self.tensors.tensor(name)
     }
 }
 
@@ -170,8 +144,7 @@ fn parse(label: &str, bytes: &Bytes) -> Result<Gguf, GgufProblem> {
     for entry in &mut entries {
         entry.info = original_shape::restore(&metadata, &entry.name, entry.info.clone())?;
     }
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Gguf { label: label.to_owned(), path: None, version, metadata, entries, data, pages: None })
+    Ok(Gguf { tensors: Listing::new(label, entries, data), version, metadata })
 }
 
 fn read_metadata(reader: &mut Reader<'_>, count: usize) -> Result<BTreeMap<String, Value>, GgufProblem> {
