@@ -48,6 +48,7 @@ pub enum Command {
     /// Predict the memory and the work of `generate` with the same flags, without loading weights.
     Plan(Box<GenerateArgs>),
     /// Say what a model file, a model directory or a picture is.
+    #[command(after_help = READ_HELP)]
     Inspect(InspectArgs),
     /// Say whether a model can be used, and what is wrong with it.
     Doctor(InspectArgs),
@@ -70,6 +71,15 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
 }
+
+const READ_HELP: &str = "\
+What is read as a model or a part of one:
+  diffusers      directories and single files, in f32, bf16 or f16
+  ComfyUI        a file per part or one for all, also in fp8, mxfp8, nvfp4, int8 and ConvRot
+  MLX and mflux  directories, affine with 2 to 8 bits, mxfp4, mxfp8 and nvfp4
+  GGUF           transformers in the names of ComfyUI and Qwen3 of llama.cpp: F32, F16, BF16, Q8_0, Q4_0 to Q5_1,
+                 Q2_K to Q6_K, IQ4_NL
+LoRA files are read too, and pictures tell how they were made.";
 
 const CONVERT_HELP: &str = "\
 Examples:
