@@ -15,6 +15,7 @@ pub mod blocks;
 pub mod tile;
 
 pub mod gemm;
+pub mod gemm_i8;
 pub mod linear;
 
 pub mod attention;
@@ -28,6 +29,7 @@ pub mod rms_norm;
 pub mod rope;
 
 pub mod layout;
+pub mod peak;
 pub mod resize;
 
 mod exp;

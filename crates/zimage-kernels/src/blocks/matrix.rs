@@ -127,6 +127,14 @@ impl<'a> Matrix<'a> {
         (before.is_empty() && after.is_empty()).then_some(values)
     }
 
+    /// The step of the integers that a row is stored as, where it has just one: 8 bits, one scale for the row, no bias.
+    pub(crate) fn integer_step(&self, row: usize) -> Option<f32> {
+        match self.layout {
+            Layout::Scaled(scaled) => scaled.integer_step(self.planes, self.skipped + row, self.factor),
+            Layout::Rows(_) => None,
+        }
+    }
+
     /// Decodes some rows into `dst`, `(rows, cols)`.
     ///
     /// # Panics

@@ -198,6 +198,13 @@ impl Scaled {
         scales.checked_mul(self.scale.bytes())
     }
 
+    /// The scale of a row of 8-bit integers that is stored with no other one; `factor` multiplies it.
+    pub(super) fn integer_step(self, planes: Planes, row: usize, factor: f32) -> Option<f32> {
+        let whole = matches!(self.group, Group::Row | Group::Tensor);
+        let plain = self.element == Element::I8 && whole && !self.biased && !self.rotated;
+        plain.then(|| self.scale.read(&planes.scales[self.place(row, 0, 1) * self.scale.bytes()..]) * factor)
+    }
+
     /// Which scale belongs to a group of a row that has `per_row` of them.
     #[inline(always)]
     fn place(self, row: usize, group: usize, per_row: usize) -> usize {

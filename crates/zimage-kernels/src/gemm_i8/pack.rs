@@ -1,0 +1,180 @@
+//! Weights: rows in any stored format to panels of 64 output features.
+//!
+//! A panel is, for each chunk: for each four columns 4 lines, which hold those four weights of feature 0, of feature 1,
+//! and so on to feature 63; then 4 lines of scales (f32) and 4 lines of `-128 * sum of the weights` (i32), one per feature.
+
+use super::quantize::{largest, rounded, step_of};
+use super::{CHUNK, Chunks, Line, PANEL, QUAD};
+use crate::Level;
+use crate::blocks::Matrix;
+use crate::level::per_level;
+
+/// Lines of the weights of four columns.
+pub(super) const QUAD_LINES: usize = PANEL * QUAD / 64;
+/// Lines of scales and sums.
+pub(super) const SCALE_LINES: usize = 2 * SIDE;
+const SIDE: usize = PANEL / LANES;
+/// Features that are packed at once, and columns in a line's worth of their quads.
+const LANES: usize = 16;
+
+/// Lines of a panel for rows of `cols` values.
+pub fn panel_lines(cols: usize) -> usize {
+    let chunks = Chunks::of(cols);
+    let lines = |chunk| chunks.quads(chunk) * QUAD_LINES + SCALE_LINES;
+    (0..chunks.count()).map(lines).sum()
+}
+
+/// Packs rows `first .. first + 64` of a weight, or as many as it has; features beyond its last one are zeros.
+///
+/// Rows are decoded 16 at a time into `scratch`. A chunk's scale is its largest magnitude over 127, or the row's own one
+/// where the weight is stored in 8-bit numbers with a scale per row, which are then kept as they are. A weight that is
+/// not finite makes its chunk's scale not a number.
+///
+/// # Panics
+/// When the panel has another length than [`panel_lines`] says, or the weight no such row.
+pub fn pack_panel(level: Level, panel: &mut [Line], w: Matrix, first: usize, scratch: &mut Vec<f32>) {
+    let cols = w.cols();
+    assert!(first < w.rows(), "row {first} of {}", w.rows());
+    assert_eq!(panel.len(), panel_lines(cols), "lines of a panel for {cols} columns");
+    for side in 0..SIDE {
+        let start = first + side * LANES;
+        let count = LANES.min(w.rows().saturating_sub(start));
+        if scratch.len() < count * cols {
+            scratch.resize(count * cols, 0.0);
+        }
+        let rows = &mut scratch[..count * cols];
+        let mut steps = [None; LANES];
+        if count > 0 {
+            w.decode_rows_at(level, start..start + count, rows);
+            (0..count).for_each(|r| steps[r] = w.integer_step(start + r));
+        }
+        pack_side(level, panel, rows, cols, &steps, side);
+    }
+}
+
+fn pack_side(level: Level, panel: &mut [Line], rows: &[f32], cols: usize, steps: &[Option<f32>; LANES], side: usize) {
+    per_level!(level, pack_rows, pack_rows,
+        (panel: &mut [Line], rows: &[f32], cols: usize, steps: &[Option<f32>; LANES], side: usize))
+}
+
+/// Packs up to 16 rows as the features `16 * side ..` of a panel.
+#[inline(always)]
+fn pack_rows(panel: &mut [Line], rows: &[f32], cols: usize, steps: &[Option<f32>; LANES], side: usize) {
+    let chunks = Chunks::of(cols);
+    let mut bytes = [[0u8; CHUNK]; LANES];
+    for chunk in 0..chunks.count() {
+        let range = chunks.range(chunk);
+        let lines = &mut panel[chunks.first_line(chunk)..];
+        let (quads, sides) = lines.split_at_mut(chunks.quads(chunk) * QUAD_LINES);
+        let (mut scales, mut sums) = ([0.0; LANES], [0; LANES]);
+        for (r, row) in rows.chunks_exact(cols).enumerate() {
+            (scales[r], sums[r]) = quantize(&row[range.clone()], steps[r], &mut bytes[r]);
+        }
+        for quad in (0..chunks.quads(chunk)).step_by(LANES) {
+            let turned = transposed(&bytes, quad);
+            for (line, turned) in quads[quad * QUAD_LINES..].iter_mut().skip(side).step_by(QUAD_LINES).zip(turned) {
+                line.0 = words(turned);
+            }
+        }
+        sides[side].0 = words(scales.map(f32::to_bits));
+        sides[SIDE + side].0 = words(sums.map(|sum: i32| (-128 * sum) as u32));
+    }
+}
+
+/// One row of a chunk to bytes of two's complement, zeros behind them; returns its scale and its sum.
+#[inline(always)]
+fn quantize(row: &[f32], step: Option<f32>, bytes: &mut [u8; CHUNK]) -> (f32, i32) {
+    let largest = largest(row);
+    let (scale, inverse) = match step {
+        Some(step) if !largest.is_nan() && step >= f32::MIN_POSITIVE => (step, 1.0 / step),
+        _ => step_of(largest),
+    };
+    let (used, rest) = bytes.split_at_mut(row.len());
+    let mut sum = 0;
+    for (byte, value) in used.iter_mut().zip(row) {
+        *byte = rounded(*value, inverse);
+        sum += i32::from(*byte as i8);
+    }
+    // What a shorter chunk leaves of the one before it, as far as a line reaches.
+    rest.iter_mut().take(64).for_each(|byte| *byte = 0);
+    (scale, sum)
+}
+
+/// The quads `quad ..` of 16 rows: element `q` holds quad `quad + q` of all rows.
+#[inline(always)]
+fn transposed(bytes: &[[u8; CHUNK]; LANES], quad: usize) -> [[u32; LANES]; LANES] {
+    let mut words = [[0u32; LANES]; LANES];
+    for (words, bytes) in words.iter_mut().zip(bytes) {
+        for (word, quad) in words.iter_mut().zip(bytes[quad * QUAD..].as_chunks::<QUAD>().0) {
+            *word = u32::from_le_bytes(*quad);
+        }
+    }
+    // Four perfect shuffles of the rows transpose 16 x 16: each doubles the distance of neighbours.
+    for _ in 0..4 {
+        let mut next = [[0u32; LANES]; LANES];
+        for r in 0..LANES / 2 {
+            for i in 0..LANES / 2 {
+                next[2 * r][2 * i] = words[r][i];
+                next[2 * r][2 * i + 1] = words[r + 8][i];
+                next[2 * r + 1][2 * i] = words[r][i + 8];
+                next[2 * r + 1][2 * i + 1] = words[r + 8][i + 8];
+            }
+        }
+        words = next;
+    }
+    words
+}
+
+#[inline(always)]
+fn words(values: [u32; LANES]) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    for (bytes, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+        *bytes = value.to_le_bytes();
+    }
+    bytes
+}
+
+/// One chunk of a panel.
+#[derive(Clone, Copy)]
+pub(super) struct PanelRef<'a> {
+    /// `(quads, 4)` lines of weights.
+    pub quads: &'a [Line],
+    sides: &'a [Line],
+}
+
+impl<'a> PanelRef<'a> {
+    pub fn new(panel: &'a [Line], chunks: Chunks, chunk: usize) -> PanelRef<'a> {
+        let (quads, rest) = panel[chunks.first_line(chunk)..].split_at(chunks.quads(chunk) * QUAD_LINES);
+        PanelRef { quads, sides: &rest[..SCALE_LINES] }
+    }
+
+    /// 4 lines of scales.
+    pub fn scales(&self) -> &'a [Line] {
+        &self.sides[..SIDE]
+    }
+
+    /// 4 lines of `-128 * sum`.
+    pub fn sums(&self) -> &'a [Line] {
+        &self.sides[SIDE..]
+    }
+
+    /// The weight of feature `n` at column `k` of the chunk.
+    pub fn value(&self, n: usize, k: usize) -> i8 {
+        let place = k / QUAD * PANEL * QUAD + n * QUAD + k % QUAD;
+        self.quads[place / 64].0[place % 64] as i8
+    }
+
+    /// The scale of feature `n`.
+    pub fn scale(&self, n: usize) -> f32 {
+        f32::from_bits(word(self.scales(), n))
+    }
+
+    /// `-128 * sum` of feature `n`.
+    pub fn sum(&self, n: usize) -> i32 {
+        word(self.sums(), n) as i32
+    }
+}
+
+fn word(lines: &[Line], n: usize) -> u32 {
+    u32::from_le_bytes(lines[n / LANES].0.as_chunks::<4>().0[n % LANES])
+}
