@@ -16,7 +16,8 @@ fn main() {
     for level in Level::supported().into_iter().filter(|level| *level != Level::Naive) {
         let peak = zimage_kernels::peak::int8_gops(level);
         println!("{:8} peak {peak:.0} GOP/s ({})", level.name(), gemm_i8::describe(level));
-        for (m, k, n) in [(1088, 3840, 1024), (1088, 10240, 512), (4160, 3840, 256), (60, 2560, 1024), (8, 2560, 1024)] {
+        for (m, k, n) in [(1088, 3840, 1024), (1088, 10240, 512), (4160, 3840, 256), (60, 2560, 1024), (8, 2560, 1024)]
+        {
             bench_product(level, m, k, n, peak);
         }
         bench_quantize(level);
@@ -42,7 +43,11 @@ fn bench_product(level: Level, m: usize, k: usize, n: usize, peak: f64) {
         }
     });
     let speed = 2.0 * (m * n * k) as f64 / time / 1e9;
-    println!("{:8} product {m:4} x {k:5} x {n:4} {speed:7.1} GOP/s  {:3.0} % of peak", level.name(), 100.0 * speed / peak);
+    println!(
+        "{:8} product {m:4} x {k:5} x {n:4} {speed:7.1} GOP/s  {:3.0} % of peak",
+        level.name(),
+        100.0 * speed / peak
+    );
 }
 
 fn bench_quantize(level: Level) {

@@ -24,6 +24,8 @@ mod portable;
 mod quantize;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+#[cfg(target_arch = "x86_64")]
+mod x86_bytes;
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! The definition, one value at a time.
 
-use super::{Quantized, row_stride};
-use super::pack::PanelRef;
 use super::Line;
+use super::pack::PanelRef;
+use super::{Quantized, row_stride};
 use crate::tile::TileMut;
 
 pub(super) fn gemm_i8(out: &mut TileMut, a: Quantized, panel: &[Line], add: bool) {

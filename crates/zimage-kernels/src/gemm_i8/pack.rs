@@ -3,7 +3,10 @@
 //! A panel is, for each chunk: for each four columns 4 lines, which hold those four weights of feature 0, of feature 1,
 //! and so on to feature 63; then 4 lines of scales (f32) and 4 lines of `-128 * sum of the weights` (i32), one per feature.
 
+use super::micro::Isa;
 use super::quantize::{largest, rounded, step_of};
+#[cfg(target_arch = "x86_64")]
+use super::x86_bytes;
 use super::{CHUNK, Chunks, Line, PANEL, QUAD};
 use crate::Level;
 use crate::blocks::Matrix;
@@ -14,8 +17,8 @@ pub(super) const QUAD_LINES: usize = PANEL * QUAD / 64;
 /// Lines of scales and sums.
 pub(super) const SCALE_LINES: usize = 2 * SIDE;
 const SIDE: usize = PANEL / LANES;
-/// Features that are packed at once, and columns in a line's worth of their quads.
-const LANES: usize = 16;
+/// Features that are packed at once.
+pub(super) const LANES: usize = 16;
 
 /// Lines of a panel for rows of `cols` values.
 pub fn panel_lines(cols: usize) -> usize {
@@ -53,6 +56,11 @@ pub fn pack_panel(level: Level, panel: &mut [Line], w: Matrix, first: usize, scr
 }
 
 fn pack_side(level: Level, panel: &mut [Line], rows: &[f32], cols: usize, steps: &[Option<f32>; LANES], side: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if Isa::of(level) == Isa::Avx512Vnni {
+        // SAFETY: the features were found; `pack_panel` made the rows and checked the panel.
+        return unsafe { x86_bytes::pack_rows(panel, rows, cols, steps, side) };
+    }
     per_level!(level, pack_rows, pack_rows,
         (panel: &mut [Line], rows: &[f32], cols: usize, steps: &[Option<f32>; LANES], side: usize))
 }
@@ -61,68 +69,68 @@ fn pack_side(level: Level, panel: &mut [Line], rows: &[f32], cols: usize, steps:
 #[inline(always)]
 fn pack_rows(panel: &mut [Line], rows: &[f32], cols: usize, steps: &[Option<f32>; LANES], side: usize) {
     let chunks = Chunks::of(cols);
-    let mut bytes = [[0u8; CHUNK]; LANES];
     for chunk in 0..chunks.count() {
         let range = chunks.range(chunk);
-        let lines = &mut panel[chunks.first_line(chunk)..];
-        let (quads, sides) = lines.split_at_mut(chunks.quads(chunk) * QUAD_LINES);
+        let mut packed = Side::of(panel, chunks, chunk, side);
+        let mut bytes = [[0u8; CHUNK]; LANES];
         let (mut scales, mut sums) = ([0.0; LANES], [0; LANES]);
         for (r, row) in rows.chunks_exact(cols).enumerate() {
-            (scales[r], sums[r]) = quantize(&row[range.clone()], steps[r], &mut bytes[r]);
+            let row = &row[range.clone()];
+            let (scale, inverse) = step_of_row(largest(row), steps[r]);
+            scales[r] = scale;
+            for (byte, value) in bytes[r].iter_mut().zip(row) {
+                *byte = rounded(*value, inverse);
+                sums[r] += i32::from(*byte as i8);
+            }
         }
         for quad in (0..chunks.quads(chunk)).step_by(LANES) {
-            let turned = transposed(&bytes, quad);
-            for (line, turned) in quads[quad * QUAD_LINES..].iter_mut().skip(side).step_by(QUAD_LINES).zip(turned) {
-                line.0 = words(turned);
+            for (q, line) in packed.quads(quad).enumerate() {
+                for (word, bytes) in line.0.as_chunks_mut::<QUAD>().0.iter_mut().zip(&bytes) {
+                    *word = bytes.as_chunks::<QUAD>().0[quad + q];
+                }
             }
         }
-        sides[side].0 = words(scales.map(f32::to_bits));
-        sides[SIDE + side].0 = words(sums.map(|sum: i32| (-128 * sum) as u32));
+        packed.finish(scales, sums);
     }
 }
 
-/// One row of a chunk to bytes of two's complement, zeros behind them; returns its scale and its sum.
+/// The scale of a chunk of a row, and what its values are multiplied with.
 #[inline(always)]
-fn quantize(row: &[f32], step: Option<f32>, bytes: &mut [u8; CHUNK]) -> (f32, i32) {
-    let largest = largest(row);
-    let (scale, inverse) = match step {
+pub(super) fn step_of_row(largest: f32, step: Option<f32>) -> (f32, f32) {
+    match step {
         Some(step) if !largest.is_nan() && step >= f32::MIN_POSITIVE => (step, 1.0 / step),
         _ => step_of(largest),
-    };
-    let (used, rest) = bytes.split_at_mut(row.len());
-    let mut sum = 0;
-    for (byte, value) in used.iter_mut().zip(row) {
-        *byte = rounded(*value, inverse);
-        sum += i32::from(*byte as i8);
     }
-    // What a shorter chunk leaves of the one before it, as far as a line reaches.
-    rest.iter_mut().take(64).for_each(|byte| *byte = 0);
-    (scale, sum)
 }
 
-/// The quads `quad ..` of 16 rows: element `q` holds quad `quad + q` of all rows.
-#[inline(always)]
-fn transposed(bytes: &[[u8; CHUNK]; LANES], quad: usize) -> [[u32; LANES]; LANES] {
-    let mut words = [[0u32; LANES]; LANES];
-    for (words, bytes) in words.iter_mut().zip(bytes) {
-        for (word, quad) in words.iter_mut().zip(bytes[quad * QUAD..].as_chunks::<QUAD>().0) {
-            *word = u32::from_le_bytes(*quad);
-        }
+/// 16 features of a chunk of a panel, to be written.
+pub(super) struct Side<'a> {
+    quads: &'a mut [Line],
+    scales: &'a mut Line,
+    sums: &'a mut Line,
+    side: usize,
+}
+
+impl<'a> Side<'a> {
+    #[inline(always)]
+    pub fn of(panel: &'a mut [Line], chunks: Chunks, chunk: usize, side: usize) -> Side<'a> {
+        let (quads, rest) = panel[chunks.first_line(chunk)..].split_at_mut(chunks.quads(chunk) * QUAD_LINES);
+        let (scales, sums) = rest.split_at_mut(SIDE);
+        Side { quads, scales: &mut scales[side], sums: &mut sums[side], side }
     }
-    // Four perfect shuffles of the rows transpose 16 x 16: each doubles the distance of neighbours.
-    for _ in 0..4 {
-        let mut next = [[0u32; LANES]; LANES];
-        for r in 0..LANES / 2 {
-            for i in 0..LANES / 2 {
-                next[2 * r][2 * i] = words[r][i];
-                next[2 * r][2 * i + 1] = words[r + 8][i];
-                next[2 * r + 1][2 * i] = words[r][i + 8];
-                next[2 * r + 1][2 * i + 1] = words[r + 8][i + 8];
-            }
-        }
-        words = next;
+
+    /// The lines of the quads from `quad` on, at most 16.
+    #[inline(always)]
+    pub fn quads(&mut self, quad: usize) -> impl Iterator<Item = &mut Line> {
+        self.quads[quad * QUAD_LINES..].iter_mut().skip(self.side).step_by(QUAD_LINES).take(LANES)
     }
-    words
+
+    /// Writes scales, and the sums of the weights as the kernel wants them.
+    #[inline(always)]
+    pub fn finish(self, scales: [f32; LANES], sums: [i32; LANES]) {
+        self.scales.0 = words(scales.map(f32::to_bits));
+        self.sums.0 = words(sums.map(|sum| (-128 * sum) as u32));
+    }
 }
 
 #[inline(always)]

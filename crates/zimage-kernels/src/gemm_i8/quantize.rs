@@ -30,6 +30,12 @@ pub fn quantize_rows(level: Level, values: &mut [u8], scales: &mut [f32], x: &[f
     let rows = x.len() / cols;
     assert_eq!(values.len(), rows * row_stride(cols), "bytes of {rows} rows of {cols}");
     assert_eq!(scales.len(), rows * Chunks::of(cols).count(), "scales of {rows} rows of {cols}");
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx512 {
+        level.check();
+        // SAFETY: `check` found that this CPU has the level, and the lengths were compared.
+        return unsafe { super::x86_bytes::quantize_each(values, scales, x, cols) };
+    }
     per_level!(level, quantize_each, quantize_each, (values: &mut [u8], scales: &mut [f32], x: &[f32], cols: usize))
 }
 

@@ -80,10 +80,10 @@ fn products_are_near_those_of_the_values() {
     for (m, k, n) in [(9, 3840, 70), (3, 10240, 65), (4, 128, 64)] {
         let (x, w) = (random(m * k, 1), random(n * k, 2));
         let bytes = f32_weight(&w);
-        let found = product(Some(Isa::Portable), &x, Matrix::rows_of(Format::F32, n, k, &bytes).expect("sizes"), None, m);
-        let dot = |t: usize, j: usize| -> f64 {
-            (0..k).map(|i| f64::from(x[t * k + i]) * f64::from(w[j * k + i])).sum()
-        };
+        let found =
+            product(Some(Isa::Portable), &x, Matrix::rows_of(Format::F32, n, k, &bytes).expect("sizes"), None, m);
+        let dot =
+            |t: usize, j: usize| -> f64 { (0..k).map(|i| f64::from(x[t * k + i]) * f64::from(w[j * k + i])).sum() };
         let (mut error, mut size) = (0.0, 0.0);
         for (at, value) in found.iter().enumerate() {
             let exact = dot(at / n, at % n);
