@@ -1,8 +1,10 @@
 //! Where tensors live and operations run.
 
-use crate::Result;
 use crate::backend::cpu::Cpu;
 use crate::backend::reference::Reference;
+use crate::buffer::Memory;
+use crate::pool::Keep;
+use crate::{MemoryUse, Result};
 
 /// A place that computes. Cheap to clone; tensors on different devices never meet in one operation.
 #[derive(Clone, Debug)]
@@ -11,6 +13,12 @@ pub enum Device {
     Reference(Reference),
     /// This machine's CPU, with its best instruction set and a pool of threads.
     Cpu(Cpu),
+}
+
+/// Makes a device keep the memory of dropped tensors while it lives; dropping the last one releases it.
+#[derive(Debug)]
+pub struct KeepMemory {
+    _keep: Option<Keep<Memory>>,
 }
 
 impl Device {
@@ -41,6 +49,33 @@ impl Device {
         match self {
             Device::Reference(_) => "reference (naive kernels, one thread)".into(),
             Device::Cpu(cpu) => cpu.describe(),
+        }
+    }
+
+    /// What the tensors take that operations made on it. The reference shares no memory and counts none.
+    pub fn memory(&self) -> MemoryUse {
+        match self {
+            Device::Reference(_) => MemoryUse::default(),
+            Device::Cpu(cpu) => cpu.memory_use(),
+        }
+    }
+
+    /// For a loop that asks for the same sizes at every step: no memory is given away until the result is dropped, so
+    /// that none must be allocated after the first step. Without it, what is held is never more than what was in use
+    /// at once.
+    pub fn keep_memory(&self) -> KeepMemory {
+        match self {
+            Device::Reference(_) => KeepMemory { _keep: None },
+            Device::Cpu(cpu) => KeepMemory { _keep: Some(cpu.keep_memory()) },
+        }
+    }
+
+    /// Gives all memory that no tensor uses back to the operating system: at the end of a stage, so that it does not
+    /// lie beside that of the next one.
+    pub fn release_memory(&self) {
+        match self {
+            Device::Reference(_) => {}
+            Device::Cpu(cpu) => cpu.release_memory(),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! naive one.
 
 mod backend;
+mod buffer;
 #[cfg(test)]
 mod conformance;
 pub mod delta;
@@ -12,12 +13,14 @@ mod device;
 mod error;
 mod linear;
 pub mod ops;
+mod pool;
 mod tensor;
 mod threads;
 
-pub use device::Device;
+pub use device::{Device, KeepMemory};
 pub use error::{Error, Result};
 pub use linear::{Linear, Stored, Weight};
 pub use ops::Mask;
+pub use pool::MemoryUse;
 pub use tensor::Tensor;
 pub use zimage_kernels::blocks::{Format, Layout};

@@ -1,5 +1,6 @@
 //! The tensor: a shape, always contiguous and row-major, and storage on one device. Activations are f32.
 
+use crate::buffer::Buffer;
 use crate::{Device, Error, Result};
 
 /// A contiguous row-major f32 tensor on a device.
@@ -14,7 +15,7 @@ pub struct Tensor {
 #[derive(Debug)]
 pub(crate) enum Storage {
     /// Main memory.
-    Host(Vec<f32>),
+    Host(Buffer),
 }
 
 impl Tensor {
@@ -27,7 +28,7 @@ impl Tensor {
         if data.len() != expected {
             return Err(Error::Size { shape: shape.to_vec(), expected, found: data.len() });
         }
-        Ok(Tensor { device: device.clone(), shape: shape.to_vec(), storage: Storage::Host(data) })
+        Ok(Tensor { device: device.clone(), shape: shape.to_vec(), storage: Storage::Host(data.into()) })
     }
 
     /// The shape, slowest dimension first.
@@ -63,14 +64,14 @@ impl Tensor {
     /// The values, copied to main memory.
     pub fn to_vec(&self) -> Vec<f32> {
         match &self.storage {
-            Storage::Host(data) => data.clone(),
+            Storage::Host(data) => data.to_vec(),
         }
     }
 
     /// The values, moved to main memory.
     pub fn into_vec(self) -> Vec<f32> {
         match self.storage {
-            Storage::Host(data) => data,
+            Storage::Host(data) => data.into_vec(),
         }
     }
 

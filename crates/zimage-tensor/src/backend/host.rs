@@ -1,52 +1,25 @@
 //! What the two host backends share: the operations that only move values.
 
-use zimage_kernels::layout;
-
-/// Rows of `a`, then rows of `b`.
-pub fn concat(a: &[f32], b: &[f32]) -> Vec<f32> {
-    let mut out = Vec::with_capacity(a.len() + b.len());
-    out.extend_from_slice(a);
-    out.extend_from_slice(b);
-    out
-}
-
-/// `x`, then `count` copies of `token`.
-pub fn append_token(x: &[f32], token: &[f32], count: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len() + count * token.len());
-    out.extend_from_slice(x);
-    (0..count).for_each(|_| out.extend_from_slice(token));
-    out
-}
-
 /// Decoded rows of a table.
-pub fn embedding(table: &crate::Weight, ids: &[u32]) -> Vec<f32> {
+pub fn embedding(out: &mut [f32], table: &crate::Weight, ids: &[u32]) {
     let matrix = table.matrix();
-    let mut out = vec![0.0; ids.len() * table.cols];
     for (row, &id) in out.chunks_exact_mut(table.cols).zip(ids) {
         matrix.decode_rows(id as usize..id as usize + 1, row);
     }
-    out
 }
 
-/// `layout::patchify` into a new vector.
-pub fn patchify(x: &[f32], channels: usize, height: usize, width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    layout::patchify(&mut out, x, channels, height, width);
-    out
+/// `x`, then copies of `token` to the end.
+pub fn append_token(out: &mut [f32], x: &[f32], token: &[f32]) {
+    let (first, rest) = out.split_at_mut(x.len());
+    first.copy_from_slice(x);
+    rest.chunks_exact_mut(token.len()).for_each(|row| row.copy_from_slice(token));
 }
 
-/// `layout::unpatchify` into a new vector.
-pub fn unpatchify(x: &[f32], channels: usize, height: usize, width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    layout::unpatchify(&mut out, x, channels, height, width);
-    out
-}
-
-/// `layout::transpose` into a new vector.
-pub fn transpose(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
-    let mut out = vec![0.0; x.len()];
-    layout::transpose(&mut out, x, rows, cols);
-    out
+/// `x * factors` over whole rows.
+pub fn scale_columns(out: &mut [f32], x: &[f32], factors: &[f32]) {
+    for (out, x) in out.chunks_exact_mut(factors.len()).zip(x.chunks_exact(factors.len())) {
+        out.iter_mut().zip(x).zip(factors).for_each(|((out, x), factor)| *out = x * factor);
+    }
 }
 
 /// `y += z * factors` over whole rows of `y`; row `r` of `z` begins at `r * z_cols`, and its first `skip` values are
@@ -59,50 +32,66 @@ pub fn add_scaled(y: &mut [f32], z: &[f32], z_cols: usize, skip: usize, factors:
     }
 }
 
-/// The methods of `Backend` that are the same on every host backend.
+/// The methods of `Backend` that are the same on every host backend. `take` gives it memory.
 macro_rules! host_methods {
     () => {
-        fn host<'t>(&self, tensor: &'t crate::Tensor) -> &'t Vec<f32> {
+        fn host<'t>(&self, tensor: &'t crate::Tensor) -> &'t Buffer {
             let crate::tensor::Storage::Host(data) = &tensor.storage;
             data
         }
-        fn host_mut<'t>(&self, tensor: &'t mut crate::Tensor) -> &'t mut Vec<f32> {
+        fn host_mut<'t>(&self, tensor: &'t mut crate::Tensor) -> &'t mut Buffer {
             let crate::tensor::Storage::Host(data) = &mut tensor.storage;
             data
         }
-        fn storage(buffer: Vec<f32>) -> crate::tensor::Storage {
+        fn storage(buffer: Buffer) -> crate::tensor::Storage {
             crate::tensor::Storage::Host(buffer)
         }
-        fn embedding(&self, table: &crate::Weight, ids: &[u32]) -> Vec<f32> {
-            crate::backend::host::embedding(table, ids)
+        fn embedding(&self, table: &crate::Weight, ids: &[u32]) -> Buffer {
+            let mut out = self.take(ids.len() * table.cols);
+            crate::backend::host::embedding(&mut out, table, ids);
+            out
         }
-        fn tanh(&self, x: &mut Vec<f32>) {
+        fn tanh(&self, x: &mut Buffer) {
             x.iter_mut().for_each(|v| *v = v.tanh());
         }
-        fn one_plus(&self, x: &mut Vec<f32>) {
+        fn one_plus(&self, x: &mut Buffer) {
             x.iter_mut().for_each(|v| *v += 1.0);
         }
-        fn scale_columns(&self, x: &Vec<f32>, factors: &Vec<f32>) -> Vec<f32> {
-            let rows = x.chunks_exact(factors.len());
-            rows.flat_map(|row| row.iter().zip(factors).map(|(value, factor)| value * factor)).collect()
+        fn scale_columns(&self, x: &Buffer, factors: &Buffer) -> Buffer {
+            let mut out = self.take(x.len());
+            crate::backend::host::scale_columns(&mut out, x, factors);
+            out
         }
-        fn concat_rows(&self, a: &Vec<f32>, b: &Vec<f32>) -> Vec<f32> {
-            crate::backend::host::concat(a, b)
+        fn concat_rows(&self, a: &Buffer, b: &Buffer) -> Buffer {
+            let mut out = self.take(a.len() + b.len());
+            out[..a.len()].copy_from_slice(a);
+            out[a.len()..].copy_from_slice(b);
+            out
         }
-        fn slice(&self, x: &Vec<f32>, start: usize, end: usize) -> Vec<f32> {
-            x[start..end].to_vec()
+        fn slice(&self, x: &Buffer, start: usize, end: usize) -> Buffer {
+            let mut out = self.take(end - start);
+            out.copy_from_slice(&x[start..end]);
+            out
         }
-        fn append_token(&self, x: &Vec<f32>, token: &Vec<f32>, count: usize) -> Vec<f32> {
-            crate::backend::host::append_token(x, token, count)
+        fn append_token(&self, x: &Buffer, token: &Buffer, count: usize) -> Buffer {
+            let mut out = self.take(x.len() + count * token.len());
+            crate::backend::host::append_token(&mut out, x, token);
+            out
         }
-        fn patchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
-            crate::backend::host::patchify(x, channels, height, width)
+        fn patchify(&self, x: &Buffer, channels: usize, height: usize, width: usize) -> Buffer {
+            let mut out = self.take(x.len());
+            zimage_kernels::layout::patchify(&mut out, x, channels, height, width);
+            out
         }
-        fn unpatchify(&self, x: &Vec<f32>, channels: usize, height: usize, width: usize) -> Vec<f32> {
-            crate::backend::host::unpatchify(x, channels, height, width)
+        fn unpatchify(&self, x: &Buffer, channels: usize, height: usize, width: usize) -> Buffer {
+            let mut out = self.take(x.len());
+            zimage_kernels::layout::unpatchify(&mut out, x, channels, height, width);
+            out
         }
-        fn transpose(&self, x: &Vec<f32>, rows: usize, cols: usize) -> Vec<f32> {
-            crate::backend::host::transpose(x, rows, cols)
+        fn transpose(&self, x: &Buffer, rows: usize, cols: usize) -> Buffer {
+            let mut out = self.take(x.len());
+            zimage_kernels::layout::transpose(&mut out, x, rows, cols);
+            out
         }
     };
 }

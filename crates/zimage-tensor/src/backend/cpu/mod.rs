@@ -4,8 +4,10 @@
 
 use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv};
+use crate::buffer::{Buffer, Memory};
+use crate::pool::{Keep, Pool};
 use crate::threads::Threads;
-use crate::{Error, Mask, Result, Weight};
+use crate::{Error, Mask, MemoryUse, Result, Weight};
 use zimage_kernels::level::LEVEL_VARIABLE;
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
@@ -22,6 +24,7 @@ const LINEAR_COLS: usize = 256;
 pub struct Cpu {
     level: Level,
     threads: Threads,
+    pool: Pool<Memory>,
 }
 
 impl Cpu {
@@ -31,7 +34,7 @@ impl Cpu {
         if let Some(value) = asked.filter(|value| Level::from_name(value).is_none()) {
             return Err(Error::Level { variable: LEVEL_VARIABLE, value });
         }
-        Ok(Cpu { level: Level::detect(), threads: Threads::new(threads)? })
+        Ok(Cpu { level: Level::detect(), threads: Threads::new(threads)?, pool: Pool::new() })
     }
 
     /// Instruction set and threads, for people.
@@ -39,15 +42,30 @@ impl Cpu {
         let count = self.threads.count();
         format!("cpu ({:?}, {count} thread{})", self.level, if count == 1 { "" } else { "s" })
     }
+
+    /// What the pool holds.
+    pub fn memory_use(&self) -> MemoryUse {
+        self.pool.memory_use()
+    }
+
+    /// Keeps what is given back while the result lives.
+    pub fn keep_memory(&self) -> Keep<Memory> {
+        self.pool.keep()
+    }
+
+    /// Gives what is free back to the operating system.
+    pub fn release_memory(&self) {
+        self.pool.release();
+    }
 }
 
 impl Backend for Cpu {
-    type Buffer = Vec<f32>;
+    type Buffer = Buffer;
     host_methods!();
 
-    fn linear(&self, x: &Vec<f32>, weight: &Weight, bias: Option<&Vec<f32>>) -> Vec<f32> {
+    fn linear(&self, x: &Buffer, weight: &Weight, bias: Option<&Buffer>) -> Buffer {
         let rows = x.len() / weight.cols;
-        let mut out = vec![0.0; rows * weight.rows];
+        let mut out = self.take(rows * weight.rows);
         let pieces = tiles(&mut out, rows, weight.rows, LINEAR_ROWS, LINEAR_COLS);
         self.threads.for_each(pieces, |mut tile, scratch| {
             let a = MatrixRef::new(&x[tile.row0() * weight.cols..], tile.rows(), weight.cols, weight.cols);
@@ -57,52 +75,52 @@ impl Backend for Cpu {
         out
     }
 
-    fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn rms_norm(&self, x: &Buffer, weight: &Buffer, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         self.threads.for_rows(&mut out, x, weight.len(), |out, x| rms_norm::rms_norm(self.level, out, x, weight, eps));
         out
     }
 
-    fn rms_norm_scaled(&self, x: &Vec<f32>, weight: &Vec<f32>, scale: &Vec<f32>, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn rms_norm_scaled(&self, x: &Buffer, weight: &Buffer, scale: &Buffer, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         self.threads.for_rows(&mut out, x, weight.len(), |out, x| {
             rms_norm::rms_norm_scaled(self.level, out, x, weight, scale, eps);
         });
         out
     }
 
-    fn add_rms_norm(&self, x: &mut Vec<f32>, y: &Vec<f32>, weight: &Vec<f32>, eps: f32) {
+    fn add_rms_norm(&self, x: &mut Buffer, y: &Buffer, weight: &Buffer, eps: f32) {
         self.threads.for_rows(x, y, weight.len(), |x, y| rms_norm::add_rms_norm(self.level, x, y, weight, eps));
     }
 
-    fn add_rms_norm_gated(&self, x: &mut Vec<f32>, y: &Vec<f32>, weight: &Vec<f32>, gate: &Vec<f32>, eps: f32) {
+    fn add_rms_norm_gated(&self, x: &mut Buffer, y: &Buffer, weight: &Buffer, gate: &Buffer, eps: f32) {
         self.threads.for_rows(x, y, weight.len(), |x, y| {
             rms_norm::add_rms_norm_gated(self.level, x, y, weight, gate, eps);
         });
     }
 
-    fn layer_norm_scaled(&self, x: &Vec<f32>, scale: &Vec<f32>, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn layer_norm_scaled(&self, x: &Buffer, scale: &Buffer, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         self.threads.for_rows(&mut out, x, scale.len(), |out, x| {
             layer_norm::layer_norm_scaled(self.level, out, x, scale, eps);
         });
         out
     }
 
-    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
+    fn add(&self, x: &mut Buffer, y: &Buffer) {
         self.threads.for_rows(x, y, 1, |x, y| elementwise::add(self.level, x, y));
     }
 
-    fn add_scaled(&self, y: &mut Vec<f32>, z: &Vec<f32>, z_cols: usize, skip: usize, factors: &Vec<f32>) {
+    fn add_scaled(&self, y: &mut Buffer, z: &Buffer, z_cols: usize, skip: usize, factors: &Buffer) {
         let cols = factors.len();
         self.threads.for_rows_mut(y, cols, |row0, y| {
             host::add_scaled(y, &z[row0 * z_cols..][..y.len() / cols * z_cols], z_cols, skip, factors);
         });
     }
 
-    fn mix_rows(&self, x: &Vec<f32>, w: &Vec<f32>, groups: usize, inner: usize, cols: usize) -> Vec<f32> {
+    fn mix_rows(&self, x: &Buffer, w: &Buffer, groups: usize, inner: usize, cols: usize) -> Buffer {
         let rows = w.len() / inner;
-        let mut out = vec![0.0; groups * rows * cols];
+        let mut out = self.take(groups * rows * cols);
         let pieces = tiles(&mut out, groups * rows, cols, rows, cols);
         self.threads.for_each(pieces, |mut tile, _| {
             let x = &x[tile.row0() / rows * inner * cols..][..inner * cols];
@@ -112,24 +130,24 @@ impl Backend for Cpu {
         out
     }
 
-    fn silu(&self, x: &mut Vec<f32>) {
+    fn silu(&self, x: &mut Buffer) {
         self.threads.for_rows_mut(x, 1, |_, x| activation::silu(self.level, x));
     }
 
-    fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
+    fn silu_mul(&self, gate: &mut Buffer, up: &Buffer) {
         self.threads.for_rows(gate, up, 1, |gate, up| activation::silu_mul(self.level, gate, up));
     }
 
-    fn rope_interleaved(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
+    fn rope_interleaved(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {
         self.rope(x, cos, sin, head_dim, rope::rope_interleaved);
     }
 
-    fn rope_halves(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
+    fn rope_halves(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {
         self.rope(x, cos, sin, head_dim, rope::rope_halves);
     }
 
-    fn attention(&self, q: &Vec<f32>, k: &Vec<f32>, v: &Vec<f32>, g: Attention) -> Vec<f32> {
-        let mut out = vec![0.0; q.len()];
+    fn attention(&self, q: &Buffer, k: &Buffer, v: &Buffer, g: Attention) -> Buffer {
+        let mut out = self.take(q.len());
         let (q_cols, kv_cols) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
         let pieces = tiles(&mut out, g.queries, q_cols, attention::QUERIES, g.head_dim);
         self.threads.for_each(pieces, |mut tile, scratch| {
@@ -143,9 +161,9 @@ impl Backend for Cpu {
         out
     }
 
-    fn conv2d(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, conv: &Conv) -> Vec<f32> {
+    fn conv2d(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv) -> Buffer {
         let pixels = conv.out_height() * conv.out_width();
-        let mut out = vec![0.0; conv.cout * pixels];
+        let mut out = self.take(conv.cout * pixels);
         let pieces = tiles(&mut out, conv.cout, pixels, conv.cout, conv.band_rows() * conv.out_width());
         self.threads.for_each(pieces, |mut tile, scratch| {
             conv2d::conv2d_band(self.level, conv, &mut tile, x, weight, bias, scratch);
@@ -153,27 +171,32 @@ impl Backend for Cpu {
         out
     }
 
-    fn group_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, groups: usize, eps: f32) -> Vec<f32> {
+    fn group_norm(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
         self.grouped(x, weight, bias, groups, |out, x, w, b| group_norm::group_norm(self.level, out, x, w, b, eps))
     }
 
-    fn group_norm_silu(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, groups: usize, eps: f32) -> Vec<f32> {
+    fn group_norm_silu(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
         self.grouped(x, weight, bias, groups, |out, x, w, b| group_norm::group_norm_silu(self.level, out, x, w, b, eps))
     }
 
-    fn upsample_nearest(&self, x: &Vec<f32>, height: usize, width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; 4 * x.len()];
+    fn upsample_nearest(&self, x: &Buffer, height: usize, width: usize) -> Buffer {
+        let mut out = self.take(4 * x.len());
         let planes = out.chunks_mut(4 * height * width).zip(x.chunks(height * width)).collect();
         self.threads.for_each(planes, |(out, x), _| resize::upsample_nearest_2x(out, x, height, width));
         out
     }
 
-    fn first_non_finite(&self, x: &Vec<f32>) -> Option<usize> {
+    fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
         elementwise::first_non_finite(self.level, x)
     }
 }
 
 impl Cpu {
+    /// Memory for `len` values, all of which the caller must write.
+    fn take(&self, len: usize) -> Buffer {
+        Buffer::take(&self.pool, len)
+    }
+
     /// One of the two rotations, over pieces of whole tokens.
     fn rope(
         &self,
@@ -199,8 +222,8 @@ impl Cpu {
         bias: &[f32],
         groups: usize,
         norm: impl Fn(&mut [f32], &[f32], &[f32], &[f32]) + Sync + Send,
-    ) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    ) -> Buffer {
+        let mut out = self.take(x.len());
         let (values, channels) = (x.len() / groups, weight.len() / groups);
         let pieces = out.chunks_mut(values).enumerate().collect();
         self.threads.for_each(pieces, |(g, out), _| {

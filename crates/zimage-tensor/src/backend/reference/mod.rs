@@ -2,6 +2,7 @@
 
 use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv};
+use crate::buffer::Buffer;
 use crate::{Mask, Weight};
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
@@ -14,13 +15,20 @@ const NAIVE: Level = Level::Naive;
 #[derive(Clone, Copy, Debug)]
 pub struct Reference;
 
+impl Reference {
+    /// A fresh buffer: the oracle shares no memory between its results.
+    fn take(self, len: usize) -> Buffer {
+        vec![0.0; len].into()
+    }
+}
+
 impl Backend for Reference {
-    type Buffer = Vec<f32>;
+    type Buffer = Buffer;
     host_methods!();
 
-    fn linear(&self, x: &Vec<f32>, weight: &Weight, bias: Option<&Vec<f32>>) -> Vec<f32> {
+    fn linear(&self, x: &Buffer, weight: &Weight, bias: Option<&Buffer>) -> Buffer {
         let rows = x.len() / weight.cols;
-        let mut out = vec![0.0; rows * weight.rows];
+        let mut out = self.take(rows * weight.rows);
         for mut tile in tiles(&mut out, rows, weight.rows, rows, weight.rows) {
             let a = MatrixRef::new(x, rows, weight.cols, weight.cols);
             let bias = bias.map(|b| &b[..]);
@@ -29,43 +37,43 @@ impl Backend for Reference {
         out
     }
 
-    fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn rms_norm(&self, x: &Buffer, weight: &Buffer, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         rms_norm::rms_norm(NAIVE, &mut out, x, weight, eps);
         out
     }
 
-    fn rms_norm_scaled(&self, x: &Vec<f32>, weight: &Vec<f32>, scale: &Vec<f32>, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn rms_norm_scaled(&self, x: &Buffer, weight: &Buffer, scale: &Buffer, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         rms_norm::rms_norm_scaled(NAIVE, &mut out, x, weight, scale, eps);
         out
     }
 
-    fn add_rms_norm(&self, x: &mut Vec<f32>, y: &Vec<f32>, weight: &Vec<f32>, eps: f32) {
+    fn add_rms_norm(&self, x: &mut Buffer, y: &Buffer, weight: &Buffer, eps: f32) {
         rms_norm::add_rms_norm(NAIVE, x, y, weight, eps);
     }
 
-    fn add_rms_norm_gated(&self, x: &mut Vec<f32>, y: &Vec<f32>, weight: &Vec<f32>, gate: &Vec<f32>, eps: f32) {
+    fn add_rms_norm_gated(&self, x: &mut Buffer, y: &Buffer, weight: &Buffer, gate: &Buffer, eps: f32) {
         rms_norm::add_rms_norm_gated(NAIVE, x, y, weight, gate, eps);
     }
 
-    fn layer_norm_scaled(&self, x: &Vec<f32>, scale: &Vec<f32>, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn layer_norm_scaled(&self, x: &Buffer, scale: &Buffer, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         layer_norm::layer_norm_scaled(NAIVE, &mut out, x, scale, eps);
         out
     }
 
-    fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
+    fn add(&self, x: &mut Buffer, y: &Buffer) {
         elementwise::add(NAIVE, x, y);
     }
 
-    fn add_scaled(&self, y: &mut Vec<f32>, z: &Vec<f32>, z_cols: usize, skip: usize, factors: &Vec<f32>) {
+    fn add_scaled(&self, y: &mut Buffer, z: &Buffer, z_cols: usize, skip: usize, factors: &Buffer) {
         host::add_scaled(y, z, z_cols, skip, factors);
     }
 
-    fn mix_rows(&self, x: &Vec<f32>, w: &Vec<f32>, groups: usize, inner: usize, cols: usize) -> Vec<f32> {
+    fn mix_rows(&self, x: &Buffer, w: &Buffer, groups: usize, inner: usize, cols: usize) -> Buffer {
         let rows = w.len() / inner;
-        let mut out = vec![0.0; groups * rows * cols];
+        let mut out = self.take(groups * rows * cols);
         for mut tile in tiles(&mut out, groups * rows, cols, rows, cols) {
             let x = &x[tile.row0() / rows * inner * cols..][..inner * cols];
             let w = MatrixRef::contiguous(w, rows, inner);
@@ -74,26 +82,26 @@ impl Backend for Reference {
         out
     }
 
-    fn silu(&self, x: &mut Vec<f32>) {
+    fn silu(&self, x: &mut Buffer) {
         activation::silu(NAIVE, x);
     }
 
-    fn silu_mul(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
+    fn silu_mul(&self, gate: &mut Buffer, up: &Buffer) {
         activation::silu_mul(NAIVE, gate, up);
     }
 
-    fn rope_interleaved(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
+    fn rope_interleaved(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {
         let heads = x.len() / (2 * cos.len());
         rope::rope_interleaved(NAIVE, x, heads, head_dim, cos, sin);
     }
 
-    fn rope_halves(&self, x: &mut Vec<f32>, cos: &Vec<f32>, sin: &Vec<f32>, head_dim: usize) {
+    fn rope_halves(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {
         let heads = x.len() / (2 * cos.len());
         rope::rope_halves(NAIVE, x, heads, head_dim, cos, sin);
     }
 
-    fn attention(&self, q: &Vec<f32>, k: &Vec<f32>, v: &Vec<f32>, g: Attention) -> Vec<f32> {
-        let mut out = vec![0.0; q.len()];
+    fn attention(&self, q: &Buffer, k: &Buffer, v: &Buffer, g: Attention) -> Buffer {
+        let mut out = self.take(q.len());
         let (q_cols, kv_cols) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
         for mut tile in tiles(&mut out, g.queries, q_cols, g.queries, g.head_dim) {
             let head = tile.col0() / g.head_dim;
@@ -107,17 +115,17 @@ impl Backend for Reference {
         out
     }
 
-    fn conv2d(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, conv: &Conv) -> Vec<f32> {
+    fn conv2d(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv) -> Buffer {
         let pixels = conv.out_height() * conv.out_width();
-        let mut out = vec![0.0; conv.cout * pixels];
+        let mut out = self.take(conv.cout * pixels);
         for mut tile in tiles(&mut out, conv.cout, pixels, conv.cout, pixels) {
             conv2d::conv2d_band(NAIVE, conv, &mut tile, x, weight, bias, &mut Vec::new());
         }
         out
     }
 
-    fn group_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, groups: usize, eps: f32) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
+    fn group_norm(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
+        let mut out = self.take(x.len());
         let (values, channels) = (x.len() / groups, weight.len() / groups);
         for (g, (out, x)) in out.chunks_mut(values).zip(x.chunks(values)).enumerate() {
             let c = g * channels..(g + 1) * channels;
@@ -126,21 +134,21 @@ impl Backend for Reference {
         out
     }
 
-    fn group_norm_silu(&self, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, groups: usize, eps: f32) -> Vec<f32> {
+    fn group_norm_silu(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
         let mut out = self.group_norm(x, weight, bias, groups, eps);
         activation::silu(NAIVE, &mut out);
         out
     }
 
-    fn upsample_nearest(&self, x: &Vec<f32>, height: usize, width: usize) -> Vec<f32> {
-        let mut out = vec![0.0; 4 * x.len()];
+    fn upsample_nearest(&self, x: &Buffer, height: usize, width: usize) -> Buffer {
+        let mut out = self.take(4 * x.len());
         for (out, x) in out.chunks_mut(4 * height * width).zip(x.chunks(height * width)) {
             resize::upsample_nearest_2x(out, x, height, width);
         }
         out
     }
 
-    fn first_non_finite(&self, x: &Vec<f32>) -> Option<usize> {
+    fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
         elementwise::first_non_finite(NAIVE, x)
     }
 }
