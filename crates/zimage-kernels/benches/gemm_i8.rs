@@ -31,7 +31,7 @@ fn bench_product(level: Level, m: usize, k: usize, n: usize, peak: f64) {
     let lines = gemm_i8::panel_lines(k);
     let mut panels = vec![Line::ZERO; n / PANEL * lines];
     for (i, panel) in panels.chunks_exact_mut(lines).enumerate() {
-        gemm_i8::pack_panel(level, panel, w, i * PANEL, &mut Vec::new());
+        gemm_i8::pack_panel(level, panel, w, i * PANEL, &mut vec![0.0; gemm_i8::pack_scratch(k)]);
     }
     let (mut bytes, mut scales) = buffers(m, k);
     gemm_i8::quantize_rows(level, &mut bytes, &mut scales, &x, k);
@@ -62,7 +62,7 @@ fn bench_quantize(level: Level) {
 fn bench_pack(level: Level) {
     let cols = 3840;
     let mut panel = vec![Line::ZERO; gemm_i8::panel_lines(cols)];
-    let mut scratch = Vec::new();
+    let mut scratch = vec![0.0; gemm_i8::pack_scratch(cols)];
     let mut pack = |name: &str, w: Matrix| {
         let time = seconds(|| gemm_i8::pack_panel(level, black_box(&mut panel), w, 0, &mut scratch));
         let speed = (PANEL * cols) as f64 / time / 1e9;

@@ -12,6 +12,7 @@
 pub mod level;
 
 pub mod blocks;
+pub mod bytes;
 pub mod tile;
 
 pub mod gemm;

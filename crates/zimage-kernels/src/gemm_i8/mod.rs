@@ -30,7 +30,7 @@ mod x86_bytes;
 #[cfg(test)]
 mod tests;
 
-pub use pack::{pack_panel, panel_lines};
+pub use pack::{pack_panel, pack_scratch, panel_lines};
 pub use quantize::{dequantize_rows, quantize_rows, row_stride};
 
 use crate::Level;
@@ -44,6 +44,8 @@ pub const PANEL: usize = 64;
 const QUAD: usize = 4;
 /// Most values that share a scale.
 const CHUNK: usize = 640;
+/// Rows that pass by a panel before the next ones do, so that their results stay in L2 from chunk to chunk.
+const ROWS: usize = 1020;
 
 /// A cache line of a panel: 64 weights, 16 scales or 16 sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,17 +148,20 @@ pub fn gemm_i8(level: Level, out: &mut TileMut, a: Quantized, panel: &[Line], bi
     }
 }
 
-/// Chunk by chunk, so that a chunk of the panel (41 KB) stays in the nearest caches while all rows pass by it.
+/// Chunk by chunk, so that a chunk of the panel (41 KB) stays in the nearest caches while the rows pass by it.
 fn by_blocks(isa: Isa, out: &mut TileMut, a: Quantized, panel: &[Line], add: bool) {
     if a.chunks.count() == 0 && !add {
         (0..out.rows()).for_each(|r| out.row_mut(r).fill(0.0));
     }
     let kernels = isa.kernels();
-    for chunk in 0..a.chunks.count() {
-        for row in (0..a.rows).step_by(kernels.len()) {
-            let rows = kernels.len().min(a.rows - row);
-            let block = Block::new(a, panel, chunk, row, rows, add || chunk > 0);
-            block.run(kernels[rows - 1], &mut out.row_range(row, rows));
+    for first in (0..a.rows).step_by(ROWS) {
+        let end = a.rows.min(first + ROWS);
+        for chunk in 0..a.chunks.count() {
+            for row in (first..end).step_by(kernels.len()) {
+                let rows = kernels.len().min(end - row);
+                let block = Block::new(a, panel, chunk, row, rows, add || chunk > 0);
+                block.run(kernels[rows - 1], &mut out.row_range(row, rows));
+            }
         }
     }
 }

@@ -27,24 +27,27 @@ pub fn panel_lines(cols: usize) -> usize {
     (0..chunks.count()).map(lines).sum()
 }
 
+/// Values of the scratch that packing rows of `cols` values takes.
+pub fn pack_scratch(cols: usize) -> usize {
+    LANES * cols
+}
+
 /// Packs rows `first .. first + 64` of a weight, or as many as it has; features beyond its last one are zeros.
 ///
-/// Rows are decoded 16 at a time into `scratch`. A chunk's scale is its largest magnitude over 127, or the row's own one
+/// `scratch` has [`pack_scratch`] values: rows are decoded 16 at a time. A chunk's scale is its largest magnitude over 127, or the row's own one
 /// where the weight is stored in 8-bit numbers with a scale per row, which are then kept as they are. A weight that is
 /// not finite makes its chunk's scale not a number.
 ///
 /// # Panics
-/// When the panel has another length than [`panel_lines`] says, or the weight no such row.
-pub fn pack_panel(level: Level, panel: &mut [Line], w: Matrix, first: usize, scratch: &mut Vec<f32>) {
+/// When the panel or the scratch have another length, or the weight no such row.
+pub fn pack_panel(level: Level, panel: &mut [Line], w: Matrix, first: usize, scratch: &mut [f32]) {
     let cols = w.cols();
     assert!(first < w.rows(), "row {first} of {}", w.rows());
     assert_eq!(panel.len(), panel_lines(cols), "lines of a panel for {cols} columns");
+    assert_eq!(scratch.len(), pack_scratch(cols), "values of the scratch for {cols} columns");
     for side in 0..SIDE {
         let start = first + side * LANES;
         let count = LANES.min(w.rows().saturating_sub(start));
-        if scratch.len() < count * cols {
-            scratch.resize(count * cols, 0.0);
-        }
         let rows = &mut scratch[..count * cols];
         let mut steps = [None; LANES];
         if count > 0 {

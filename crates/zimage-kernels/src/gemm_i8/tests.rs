@@ -8,7 +8,7 @@ fn packed(level: Level, w: Matrix) -> Vec<Line> {
     let lines = panel_lines(w.cols());
     let mut panels = vec![Line([0xaa; 64]); w.rows().div_ceil(PANEL) * lines];
     for (i, panel) in panels.chunks_exact_mut(lines).enumerate() {
-        pack_panel(level, panel, w, i * PANEL, &mut Vec::new());
+        pack_panel(level, panel, w, i * PANEL, &mut vec![f32::NAN; pack_scratch(w.cols())]);
     }
     panels
 }

@@ -1,0 +1,43 @@
+//! f32 memory seen as bytes or as cache lines, so that buffers of one kind serve all kernels.
+
+use crate::gemm_i8::Line;
+
+/// The bytes of values.
+pub fn of(values: &[f32]) -> &[u8] {
+    // SAFETY: an f32 has no padding, and every pattern of bits is a byte.
+    unsafe { values.align_to().1 }
+}
+
+/// The bytes of values, to be written.
+pub fn of_mut(values: &mut [f32]) -> &mut [u8] {
+    // SAFETY: as in `of`, and every pattern of bits is an f32.
+    unsafe { values.align_to_mut().1 }
+}
+
+/// The whole cache lines in values.
+pub fn lines(values: &[f32]) -> &[Line] {
+    // SAFETY: every pattern of bits is a line, and a line has no padding.
+    unsafe { values.align_to().1 }
+}
+
+/// The whole cache lines in values, to be written.
+pub fn lines_mut(values: &mut [f32]) -> &mut [Line] {
+    // SAFETY: as in `lines`, and every pattern of bits is an f32.
+    unsafe { values.align_to_mut().1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_memory_has_all_three_forms() {
+        let mut values = vec![0.0f32; 64];
+        of_mut(&mut values)[4..8].copy_from_slice(&1.5f32.to_le_bytes());
+        assert_eq!((values[1], of(&values).len()), (f32::from_le_bytes(1.5f32.to_le_bytes()), 256));
+        // 64 values hold 3 whole lines wherever they start, 4 when they start at one.
+        assert!(matches!(lines(&values).len(), 3 | 4));
+        lines_mut(&mut values).fill(Line::ZERO);
+        assert!(values[16..48].iter().all(|value| *value == 0.0));
+    }
+}
