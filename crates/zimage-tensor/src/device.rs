@@ -15,10 +15,18 @@ pub enum Device {
     Cpu(Cpu),
 }
 
-/// Makes a device keep the memory of dropped tensors while it lives; dropping the last one releases it.
+/// Makes a device keep the memory of dropped tensors while this lives; dropping it releases that.
 #[derive(Debug)]
 pub struct KeepMemory {
-    _keep: Option<Keep<Memory>>,
+    device: Device,
+    keep: Option<Keep<Memory>>,
+}
+
+impl Drop for KeepMemory {
+    fn drop(&mut self) {
+        self.keep = None;
+        self.device.release_memory();
+    }
 }
 
 impl Device {
@@ -64,10 +72,11 @@ impl Device {
     /// that none must be allocated after the first step. Without it, what is held is never more than what was in use
     /// at once.
     pub fn keep_memory(&self) -> KeepMemory {
-        match self {
-            Device::Reference(_) => KeepMemory { _keep: None },
-            Device::Cpu(cpu) => KeepMemory { _keep: Some(cpu.keep_memory()) },
-        }
+        let keep = match self {
+            Device::Reference(_) => None,
+            Device::Cpu(cpu) => Some(cpu.keep_memory()),
+        };
+        KeepMemory { device: self.clone(), keep }
     }
 
     /// Gives all memory that no tensor uses back to the operating system: at the end of a stage, so that it does not

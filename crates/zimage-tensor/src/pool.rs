@@ -61,7 +61,7 @@ impl<B> Clone for Pool<B> {
     }
 }
 
-/// Makes the pool keep what is given back, for as long as it lives; see [`crate::Device::keep_memory`].
+/// Makes the pool keep what is given back, for as long as this lives; see [`crate::Device::keep_memory`].
 #[derive(Debug)]
 pub struct Keep<B: Block>(Pool<B>);
 
@@ -101,7 +101,7 @@ impl<B: Block> Pool<B> {
         shelf.free.push_back(block);
     }
 
-    /// Keeps what is given back until the result is dropped, which releases it.
+    /// Keeps what is given back until the result is dropped.
     pub fn keep(&self) -> Keep<B> {
         self.shelf().loops += 1;
         Keep(self.clone())
@@ -131,11 +131,7 @@ impl<B: Block> Pool<B> {
 
 impl<B: Block> Drop for Keep<B> {
     fn drop(&mut self) {
-        let mut shelf = self.0.shelf();
-        shelf.loops -= 1;
-        if shelf.loops == 0 {
-            shelf.release();
-        }
+        self.0.shelf().loops -= 1;
     }
 }
 

@@ -75,6 +75,13 @@ impl Tensor {
         }
     }
 
+    /// The same tensor in memory of its own: for what outlives the stage that made it, so that the device can release
+    /// all that the stage used.
+    pub fn detached(self) -> Tensor {
+        let (device, shape) = (self.device.clone(), self.shape.clone());
+        Tensor { device, shape, storage: Storage::Host(self.into_vec().into()) }
+    }
+
     /// The same values under another shape of the same size.
     pub fn reshape(mut self, shape: &[usize]) -> Tensor {
         assert_eq!(shape.iter().product::<usize>(), self.len(), "reshape {:?} to {shape:?}", self.shape);

@@ -5,12 +5,14 @@
 
 use crate::{Error, Result};
 use rayon::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pool of worker threads; clones share it.
 #[derive(Clone)]
 pub struct Threads {
     pool: Arc<rayon::ThreadPool>,
+    /// One buffer per worker, which only that worker locks while it works.
+    scratch: Arc<[Mutex<Vec<f32>>]>,
 }
 
 impl std::fmt::Debug for Threads {
@@ -27,7 +29,8 @@ impl Threads {
             .thread_name(|i| format!("zimage-cpu-{i}"))
             .build()
             .map_err(|e| Error::Threads { threads: count, reason: e.to_string() })?;
-        Ok(Threads { pool: Arc::new(pool) })
+        let scratch = (0..pool.current_num_threads()).map(|_| Mutex::default()).collect();
+        Ok(Threads { pool: Arc::new(pool), scratch })
     }
 
     /// Number of threads.
@@ -35,11 +38,20 @@ impl Threads {
         self.pool.current_num_threads()
     }
 
-    /// Runs `work` once per piece. Each worker keeps one scratch buffer over the pieces it takes.
+    /// Runs `work` once per piece. Each worker keeps one scratch buffer, whose contents are those of the piece before;
+    /// it grows as pieces need, and stays until [`Threads::release`]. `work` must not call this.
     pub fn for_each<P: Send>(&self, pieces: Vec<P>, work: impl Fn(P, &mut Vec<f32>) + Sync + Send) {
         self.pool.install(|| {
-            pieces.into_par_iter().with_max_len(1).for_each_init(Vec::new, |scratch, piece| work(piece, scratch));
+            pieces.into_par_iter().with_max_len(1).for_each(|piece| {
+                let worker = rayon::current_thread_index().expect("pieces run on workers: this is a bug");
+                work(piece, &mut locked(&self.scratch[worker]));
+            });
         });
+    }
+
+    /// Gives the scratch buffers back to the operating system.
+    pub fn release(&self) {
+        self.scratch.iter().for_each(|scratch| *locked(scratch) = Vec::new());
     }
 
     /// Runs `work(out rows, in rows)` over matching chunks of `out` and `x`, whole rows of `cols` values each.
@@ -57,6 +69,11 @@ impl Threads {
             x.par_chunks_mut(rows * cols).enumerate().for_each(|(i, x)| work(i * rows, x));
         });
     }
+}
+
+fn locked(scratch: &Mutex<Vec<f32>>) -> MutexGuard<'_, Vec<f32>> {
+    // A piece that panicked leaves a buffer of unspecified contents, which every buffer has.
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Rows that make a piece of about 64 Ki values: large enough to hide the cost of handing it out.

@@ -143,6 +143,7 @@ fn a_loop_allocates_in_its_first_step_only() {
         let (held, bound) = (first.held_bytes, run.peak * VALUE * if caption <= image { 17 } else { 20 } / 10);
         assert!(held <= bound, "{image} + {caption} tokens: {held} bytes are held, {} are needed", run.peak * VALUE);
         drop(keep);
+        run.pool.release();
         assert_eq!(run.pool.memory_use().held_bytes, 0);
     }
 }
@@ -192,6 +193,7 @@ fn a_picture_after_the_other_starts_from_nothing() {
         let keep = run.pool.keep();
         run.step(1024, 64);
         drop(keep);
+        run.pool.release();
         run.decode(256);
         run.pool.release();
         assert_eq!((run.pool.memory_use().live_bytes, run.pool.memory_use().held_bytes), (0, 0));

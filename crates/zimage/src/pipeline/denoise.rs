@@ -9,7 +9,7 @@ use crate::Result;
 use crate::model::scheduler::Schedule;
 use crate::model::transformer::{Caption, TimeCondition, Transformer};
 use crate::model::vae::Cut;
-use zimage_tensor::{Device, Tensor};
+use zimage_tensor::{Device, KeepMemory, Tensor};
 
 /// One step done.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Denoise {
     step: usize,
     failed: bool,
     latents: Latents,
+    /// Dropped after all that holds tensors.
+    _memory: KeepMemory,
 }
 
 struct Guidance {
@@ -54,6 +56,9 @@ impl Pipeline {
         let schedule = self.schedule(request)?;
         let Start { latents, step, keep } = self.start(request, &schedule, cut)?;
         let [channels, height, width] = self.latent_shape(request);
+        // What the image's encoder has left must not lie beside what the loop needs.
+        self.device.release_memory();
+        let memory = self.device.keep_memory();
         let transformer = self.load_transformer()?;
         let negative = prompts.negative.as_ref().map(|text| transformer.caption(&text.features, height, width));
         let guidance = negative.transpose()?.map(|negative| Guidance {
@@ -73,6 +78,7 @@ impl Pipeline {
             step,
             failed: false,
             latents: Latents { data: latents, channels, height, width },
+            _memory: memory,
         })
     }
 

@@ -29,13 +29,15 @@ impl Pipeline {
     /// # Errors
     /// [`crate::Error::Request`] for an unusable prompt, [`crate::Error::NonFinite`], or those of loading.
     pub fn encode(&self, requests: &[GenerateRequest]) -> Result<Vec<Prompts>> {
+        let _memory = self.device.keep_memory();
         let text_encoder = self.load_text_encoder()?;
         let encode = |text: &str| -> Result<TextFeatures> {
             let tokens = self.tokenizer.encode(text)?;
             if tokens.dropped > 0 {
                 tracing::warn!("the prompt is too long: its last {} tokens are not used", tokens.dropped);
             }
-            Ok(TextFeatures { features: text_encoder.forward(&tokens.ids)?, dropped_tokens: tokens.dropped })
+            let features = text_encoder.forward(&tokens.ids)?.detached();
+            Ok(TextFeatures { features, dropped_tokens: tokens.dropped })
         };
         let prompts = requests.iter().map(|request| {
             let negative = request.is_guided().then(|| encode(&request.negative_prompt)).transpose()?;

@@ -53,9 +53,10 @@ impl Cpu {
         self.pool.keep()
     }
 
-    /// Gives what is free back to the operating system.
+    /// Gives what is free back to the operating system, and the scratch buffers of the threads.
     pub fn release_memory(&self) {
         self.pool.release();
+        self.threads.release();
     }
 }
 

@@ -94,6 +94,49 @@ fn the_picture_does_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn a_loop_takes_memory_in_its_first_step_only() {
+    for (model, width, height, guidance) in [("tiny-a", 80, 64, 0.0), ("tiny-b", 256, 192, 3.0)] {
+        let pipeline = pipeline(model, 2);
+        let request = GenerateRequest::text_to_image("a cat on a mat", width, height, 5, 7).expect("valid");
+        let options = GenerateOptions { guidance, negative_prompt: "a dog".into(), ..(*request).clone() };
+        let request = GenerateRequest::new(options).expect("valid");
+        let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
+        let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
+        denoise.next().expect("a first step").expect("finite");
+        let first = pipeline.device().memory();
+        assert!(first.allocations > 0 && first.held_bytes > 0, "{first:?}");
+        for step in denoise.by_ref() {
+            step.expect("finite");
+            assert_eq!(pipeline.device().memory(), first, "{model}");
+        }
+    }
+}
+
+#[test]
+fn each_stage_releases_its_memory_and_a_hundred_pictures_take_no_more_than_one() {
+    let pipeline = pipeline("tiny-a", 2);
+    let request = GenerateRequest::text_to_image("a cat", 48, 32, 2, 7).expect("valid");
+    let released = |stage: &str| {
+        let memory = pipeline.device().memory();
+        assert_eq!((memory.live_bytes, memory.held_bytes), (0, 0), "after {stage}");
+        memory.peak_held_bytes
+    };
+    let mut peak = None;
+    for _ in 0..100 {
+        let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
+        released("encode");
+        let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
+        denoise.by_ref().for_each(|step| drop(step.expect("finite")));
+        let latents = denoise.into_latents();
+        released("denoise");
+        pipeline.decode(&latents, Cut::Whole).expect("finite");
+        let held = released("decode");
+        assert_eq!(*peak.get_or_insert(held), held);
+    }
+    assert!(peak > Some(0));
+}
+
+#[test]
 fn the_shift_of_a_request_acts() {
     let request = GenerateRequest::text_to_image("a cat", 32, 32, 4, 7).expect("valid");
     let shifted = GenerateOptions { shift: Some(1.0), ..(*request).clone() };
