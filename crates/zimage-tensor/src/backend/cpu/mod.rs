@@ -93,6 +93,10 @@ impl Backend for Cpu {
         self.threads.for_rows(x, y, 1, |x, y| elementwise::add(self.level, x, y));
     }
 
+    fn subtract_from(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
+        self.threads.for_rows(x, y, 1, |x, y| elementwise::subtract_from(self.level, x, y));
+    }
+
     fn add_scaled(&self, y: &mut Vec<f32>, z: &Vec<f32>, z_cols: usize, skip: usize, factors: &Vec<f32>) {
         let cols = factors.len();
         self.threads.for_rows_mut(y, cols, |row0, y| {

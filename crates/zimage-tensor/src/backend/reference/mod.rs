@@ -59,6 +59,10 @@ impl Backend for Reference {
         elementwise::add(NAIVE, x, y);
     }
 
+    fn subtract_from(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
+        elementwise::subtract_from(NAIVE, x, y);
+    }
+
     fn add_scaled(&self, y: &mut Vec<f32>, z: &Vec<f32>, z_cols: usize, skip: usize, factors: &Vec<f32>) {
         host::add_scaled(y, z, z_cols, skip, factors);
     }
