@@ -12,7 +12,7 @@ import golden
 # `models` first: the others load what it writes.
 SUBJECTS = (
     "models", "noise", "schedule", "vae", "block", "transformer", "text_encoder", "tokenizer", "image", "pipeline",
-    "blocks", "quantized", "container", "lora", "formats",
+    "step_cache", "blocks", "quantized", "container", "lora", "formats",
 )
 
 

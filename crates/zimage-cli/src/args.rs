@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
+use zimage::pipeline::cache::StepCache;
 use zimage_weights::convert::{Precision, Target};
 
 use crate::loras::LoraChoice;
@@ -372,6 +373,11 @@ pub struct SamplingArgs {
     /// Shift of the schedule [default: the model's].
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub shift: Option<f64>,
+
+    /// Step caching: none, slow, medium, fast; on some steps the main layers are not run, and what they added before is
+    /// used again. Of 9 steps 7, 6 and 5 run them, and runs of up to 4 steps are not cached [default: none].
+    #[arg(long, value_name = "MODE")]
+    pub cache: Option<StepCache>,
 }
 
 #[derive(Debug, Args)]
@@ -450,10 +456,6 @@ pub struct LaterArgs {
     /// Weight of the ControlNet.
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub control_scale: Option<f64>,
-
-    /// Step caching: none, slow, medium, fast; only none is in this build.
-    #[arg(long, default_value = "none", value_parser = ["none", "slow", "medium", "fast"])]
-    pub cache: String,
 
     /// Expand the prompt with a language model first.
     #[arg(long)]

@@ -29,6 +29,7 @@ pub struct Config {
     pub cfg_normalization: Option<f64>,
     pub cfg_truncation: Option<f64>,
     pub shift: Option<f64>,
+    pub cache: Option<String>,
     pub strength: Option<f64>,
     pub device: Option<String>,
     pub compute: Option<String>,
@@ -38,7 +39,7 @@ pub struct Config {
 }
 
 /// The names of [`Config`], and whether their values are text.
-const SETTINGS: [(&str, bool); 18] = [
+const SETTINGS: [(&str, bool); 19] = [
     ("model", true),
     ("text_encoder", true),
     ("vae", true),
@@ -51,6 +52,7 @@ const SETTINGS: [(&str, bool); 18] = [
     ("cfg_normalization", false),
     ("cfg_truncation", false),
     ("shift", false),
+    ("cache", true),
     ("strength", false),
     ("device", true),
     ("compute", true),

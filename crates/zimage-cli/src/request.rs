@@ -103,6 +103,7 @@ fn options(
 ) -> Result<GenerateOptions, Failure> {
     let sampling = &args.sampling;
     let strength = args.image.strength.or(config.strength).unwrap_or(DEFAULT_STRENGTH);
+    let cache = sampling.cache.map(Ok).or(parsed("cache", &config.cache)).transpose()?;
     Ok(GenerateOptions {
         prompt: String::new(),
         negative_prompt: sampling.negative.clone().or(config.negative.clone()).unwrap_or_default(),
@@ -114,6 +115,7 @@ fn options(
         cfg_normalization: sampling.cfg_normalization.or(config.cfg_normalization).unwrap_or(0.0),
         cfg_truncation: sampling.cfg_truncation.or(config.cfg_truncation).unwrap_or(1.0),
         shift: sampling.shift.or(config.shift),
+        cache: cache.unwrap_or_default(),
         task: picture.map_or(Task::TextToImage, |picture| picture.into_task(strength)),
     })
 }
@@ -124,7 +126,6 @@ fn refuse_later(later: &LaterArgs) -> Result<(), Failure> {
         ("--control-model", later.control_model.is_some()),
         ("--control-image", later.control_image.is_some()),
         ("--control-scale", later.control_scale.is_some()),
-        ("--cache", later.cache != "none"),
         ("--enhance", later.enhance),
         ("--show", later.show),
     ];

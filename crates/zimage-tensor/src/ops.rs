@@ -105,6 +105,12 @@ pub fn add(x: &mut Tensor, y: &Tensor) {
     on_device!(mut x, b => b.add(b.host_mut(x), b.host(y)))
 }
 
+/// `x = y - x`.
+pub fn subtract_from(x: &mut Tensor, y: &Tensor) {
+    assert_eq!(x.shape, y.shape, "subtract_from: shapes");
+    on_device!(mut x, b => b.subtract_from(b.host_mut(x), b.host(y)))
+}
+
 /// `y += z * factors` with one factor per column of `y`; of each row of `z` the columns from `skip` on are used.
 pub fn add_scaled(y: &mut Tensor, z: &Tensor, skip: usize, factors: &Tensor) {
     assert_eq!((y.rows(), y.cols()), (z.rows(), factors.len()), "add_scaled: rows, factors");

@@ -243,6 +243,7 @@ impl Run<'_> {
             cfg_normalization: request.cfg_normalization,
             cfg_truncation: request.cfg_truncation,
             shift: request.shift.unwrap_or(self.job.pipeline.native_shift()),
+            cache: request.cache,
             task: task_record(&request.task),
             model: self.job.label.clone(),
             files: self.files.clone(),

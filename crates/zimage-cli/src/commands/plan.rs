@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use zimage::pipeline::Cut;
+use zimage::pipeline::cache::StepCache;
 use zimage::pipeline::plan::Phase;
 
 use crate::args::GenerateArgs;
@@ -21,6 +22,9 @@ struct Report<'a> {
     width: usize,
     height: usize,
     steps: usize,
+    cache: StepCache,
+    /// Steps that run the main layers.
+    computed_steps: usize,
     phases: Vec<TimedPhase<'a>>,
     peak_phase: &'a str,
     peak_bytes: u64,
@@ -53,6 +57,8 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
         width: request.width,
         height: request.height,
         steps: request.steps,
+        cache: request.cache,
+        computed_steps: plan.computed_steps,
         seconds: phases.iter().map(|phase| phase.seconds).sum(),
         phases,
         peak_phase: plan.peak().name,
@@ -63,6 +69,10 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
         print_line(&serde_json::to_string(&report).expect("a plan is plain data: this is a bug"))?;
     } else {
         print(&report)?;
+        if plan.computed_steps < plan.steps {
+            let (computed, steps) = (plan.computed_steps, plan.steps);
+            print_line(&format!("step caching: {computed} of {steps} steps run the main layers"))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

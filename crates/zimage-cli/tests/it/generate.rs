@@ -181,6 +181,52 @@ fn the_shift_acts() {
 }
 
 #[test]
+fn step_caching_acts_and_is_recorded() {
+    let home = Home::new();
+    let model = tiny();
+    let made = |name: &str, flags: &[&str]| {
+        let fixed = ["generate", "-m", &model, "--width", "64", "--height", "48", "--steps", "9", "--seed", "42"];
+        home.run(&[&fixed[..], &["a cat", "-o", name], flags].concat()).ok();
+        InitImage::open(&home.path(name)).unwrap()
+    };
+    let (plain, none) = (made("plain.png", &[]), made("none.png", &["--cache", "none"]));
+    assert_eq!(plain.image(), none.image());
+    assert!(fs::read(home.path("plain.png")).unwrap() == fs::read(home.path("none.png")).unwrap());
+    for cache in ["slow", "medium", "fast"] {
+        let name = format!("{cache}.png");
+        assert_ne!(made(&name, &["--cache", cache]).image(), plain.image(), "{cache}");
+        assert_eq!(metadata(&home.text(&name)).cache.to_string(), cache);
+        let inspected = home.run(&["inspect", &name]).ok().stdout;
+        assert!(inspected.contains(&format!("\"cache\": \"{cache}\"")), "{inspected}");
+    }
+    assert!(!home.run(&["inspect", "plain.png"]).ok().stdout.contains("cache"));
+
+    // A setting does the same.
+    home.write("config.toml", "cache = 'fast'");
+    assert_eq!(made("set.png", &[]).image(), InitImage::open(&home.path("fast.png")).unwrap().image());
+    assert_eq!(made("unset.png", &["--cache", "none"]).image(), plain.image());
+}
+
+#[test]
+fn the_plan_of_a_cached_run_is_shorter() {
+    let home = Home::new();
+    let model = tiny();
+    let args = ["plan", "-m", &model, "--width", "64", "--height", "48", "--steps", "9", "x"];
+    let plan = |flags: &[&str]| -> Value {
+        serde_json::from_str(&home.run(&[&args[..], &["--json"], flags].concat()).ok().stdout).unwrap()
+    };
+    let seconds = |plan: &Value| plan["phases"][1]["seconds"].as_f64().unwrap();
+    home.generate(&["x", "-o", "a.png"]).ok(); // the speeds that all plans are made with
+    let (none, fast) = (plan(&[]), plan(&["--cache", "fast"]));
+    assert_eq!((&none["cache"], &none["computed_steps"]), (&"none".into(), &9.into()));
+    assert_eq!((&fast["cache"], &fast["computed_steps"]), (&"fast".into(), &5.into()));
+    assert!(seconds(&fast) < seconds(&none), "{fast}");
+    let table = home.run(&[&args[..], &["--cache", "fast"]].concat()).ok().stdout;
+    assert!(table.contains("step caching: 5 of 9 steps run the main layers"), "{table}");
+    assert!(!home.run(&args).ok().stdout.contains("caching"));
+}
+
+#[test]
 fn latents_are_saved_under_their_key() {
     let home = Home::new();
     home.generate(&["a cat", "-o", "a.png", "--save-latents", "l-{seed}.safetensors", "-n", "2"]).ok();

@@ -32,6 +32,7 @@ fn bad_settings_are_refused_with_their_source() {
         ("steps = ", "config.toml"),
         ("device = 'abacus'", "device"),
         ("mem = 'lots'", "mem"),
+        ("cache = 'turbo'", "the setting cache is not usable: expected one of none, slow, medium, fast"),
         ("threads = 0", "0 threads"),
         ("output = 'x.gif'", "x.gif"),
     ] {

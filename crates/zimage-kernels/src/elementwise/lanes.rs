@@ -7,6 +7,13 @@ pub(super) fn add(out: &mut [f32], y: &[f32]) {
     }
 }
 
+#[inline(always)]
+pub(super) fn subtract_from(out: &mut [f32], y: &[f32]) {
+    for (out, y) in out.iter_mut().zip(y) {
+        *out = y - *out;
+    }
+}
+
 /// Looks at 256 values at a time without a branch, and for the position only where one is found.
 #[inline(always)]
 pub(super) fn first_non_finite(x: &[f32]) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! Sums of two tensors, and the search for values that are not finite.
+//! Sums and differences of two tensors, and the search for values that are not finite.
 
 mod lanes;
 mod naive;
@@ -16,6 +16,15 @@ use crate::level::per_level;
 pub fn add(level: Level, out: &mut [f32], y: &[f32]) {
     assert_eq!(out.len(), y.len(), "lengths of the summands");
     per_level!(level, naive::add, lanes::add, (out: &mut [f32], y: &[f32]))
+}
+
+/// `out = y - out`, value by value.
+///
+/// # Panics
+/// When the lengths differ.
+pub fn subtract_from(level: Level, out: &mut [f32], y: &[f32]) {
+    assert_eq!(out.len(), y.len(), "lengths of the operands");
+    per_level!(level, naive::subtract_from, lanes::subtract_from, (out: &mut [f32], y: &[f32]))
 }
 
 /// The position of the first NaN or infinity, if there is one.

@@ -2,13 +2,17 @@ use super::*;
 use crate::testing::random;
 
 #[test]
-fn sums_are_exact_at_all_small_sizes() {
+fn sums_and_differences_are_exact_at_all_small_sizes() {
     for level in Level::supported() {
         for n in 0..100 {
             let (x, y) = (random(n, 1), random(n, 2));
             let mut found = x.clone();
             add(level, &mut found, &y);
             let expected: Vec<f32> = x.iter().zip(&y).map(|(x, y)| x + y).collect();
+            assert_eq!(found, expected);
+            let mut found = x.clone();
+            subtract_from(level, &mut found, &y);
+            let expected: Vec<f32> = x.iter().zip(&y).map(|(x, y)| y - x).collect();
             assert_eq!(found, expected);
         }
     }

@@ -49,6 +49,7 @@ pub trait Backend {
     fn add_rms_norm_gated(&self, x: &mut Self::Buffer, y: &Self::Buffer, w: &Self::Buffer, g: &Self::Buffer, eps: f32);
     fn layer_norm_scaled(&self, x: &Self::Buffer, scale: &Self::Buffer, eps: f32) -> Self::Buffer;
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer);
+    fn subtract_from(&self, x: &mut Self::Buffer, y: &Self::Buffer);
     fn add_scaled(&self, y: &mut Self::Buffer, z: &Self::Buffer, z_cols: usize, skip: usize, factors: &Self::Buffer);
     fn scale_columns(&self, x: &Self::Buffer, factors: &Self::Buffer) -> Self::Buffer;
     fn mix_rows(&self, x: &Self::Buffer, w: &Self::Buffer, groups: usize, inner: usize, cols: usize) -> Self::Buffer;

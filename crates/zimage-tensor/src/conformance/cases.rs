@@ -137,6 +137,7 @@ fn elementwise_operations_agree() {
             });
         };
         with_other("add", ops::add);
+        with_other("subtract_from", ops::subtract_from);
         with_other("silu_mul", ops::silu_mul);
     }
 }

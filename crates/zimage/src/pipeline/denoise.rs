@@ -1,5 +1,6 @@
 //! The denoising loop, as an iterator: progress, preview and cancel need no callbacks; to cancel is to stop iterating.
 
+use super::cache::{Pass, StepCache};
 use super::encode::Prompts;
 use super::guidance::guide;
 use super::latents::{Keep, Start};
@@ -7,7 +8,7 @@ use super::request::GenerateRequest;
 use super::{Latents, Pipeline};
 use crate::Result;
 use crate::model::scheduler::Schedule;
-use crate::model::transformer::{Caption, TimeCondition, Transformer};
+use crate::model::transformer::{Caption, Residual, TimeCondition, Transformer};
 use crate::model::vae::Cut;
 use zimage_tensor::{Device, KeepMemory, Tensor};
 
@@ -29,7 +30,8 @@ pub struct Denoise {
     device: Device,
     transformer: Transformer,
     schedule: Schedule,
-    positive: Caption,
+    cache: StepCache,
+    positive: Branch,
     guidance: Option<Guidance>,
     keep: Option<Keep>,
     first_step: usize,
@@ -40,8 +42,14 @@ pub struct Denoise {
     _memory: KeepMemory,
 }
 
+/// The prediction for one of the two prompts, and what its main layers added on the last computed step, if they ran.
+struct Branch {
+    caption: Caption,
+    residual: Option<Residual>,
+}
+
 struct Guidance {
-    negative: Caption,
+    negative: Branch,
     guidance: f64,
     normalization: f64,
     truncation: f64,
@@ -62,16 +70,17 @@ impl Pipeline {
         let transformer = self.load_transformer()?;
         let negative = prompts.negative.as_ref().map(|text| transformer.caption(&text.features, height, width));
         let guidance = negative.transpose()?.map(|negative| Guidance {
-            negative,
+            negative: Branch::new(negative),
             guidance: request.guidance,
             normalization: request.cfg_normalization,
             truncation: request.cfg_truncation,
         });
         Ok(Denoise {
             device: self.device.clone(),
-            positive: transformer.caption(&prompts.positive.features, height, width)?,
+            positive: Branch::new(transformer.caption(&prompts.positive.features, height, width)?),
             transformer,
             schedule,
+            cache: request.cache,
             guidance,
             keep,
             first_step: step,
@@ -113,22 +122,56 @@ impl Denoise {
     }
 
     /// The guided velocity at the current latents and time.
-    fn velocity(&self) -> Result<Vec<f32>> {
+    fn velocity(&mut self) -> Result<Vec<f32>> {
+        let pass = self.cache.pass(self.step - self.first_step, self.n_steps());
+        if pass != Pass::Reuse {
+            self.forget();
+        }
         let t = self.schedule.t(self.step);
         let time = self.transformer.time_condition(t)?;
         let latents = self.latents.to_tensor(&self.device)?;
-        let positive = self.predict(&latents, &self.positive, &time)?;
-        match &self.guidance {
+        let positive = self.positive.predict(&self.transformer, &latents, &time, pass)?;
+        match &mut self.guidance {
             Some(g) if f64::from(t) <= g.truncation => {
-                let negative = self.predict(&latents, &g.negative, &time)?;
+                let negative = g.negative.predict(&self.transformer, &latents, &time, pass)?;
                 Ok(guide(&positive, &negative, g.guidance as f32, g.normalization as f32))
             }
             _ => Ok(positive),
         }
     }
 
-    fn predict(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Vec<f32>> {
-        Ok(self.transformer.forward(latents, caption, time)?.into_vec())
+    /// Drops what the main layers added earlier: of both branches, since guidance may leave one out of this step.
+    fn forget(&mut self) {
+        self.positive.residual = None;
+        if let Some(guidance) = &mut self.guidance {
+            guidance.negative.residual = None;
+        }
+    }
+}
+
+impl Branch {
+    fn new(caption: Caption) -> Branch {
+        Branch { caption, residual: None }
+    }
+
+    /// The velocity `(channels, height, width)`. A branch that has nothing to reuse is computed.
+    fn predict(
+        &mut self,
+        transformer: &Transformer,
+        latents: &Tensor,
+        time: &TimeCondition,
+        pass: Pass,
+    ) -> Result<Vec<f32>> {
+        let velocity = match (pass, &self.residual) {
+            (Pass::Full, _) => transformer.forward(latents, &self.caption, time)?,
+            (Pass::Reuse, Some(residual)) => transformer.forward_reusing(latents, &self.caption, time, residual)?,
+            (Pass::Keep, _) | (Pass::Reuse, None) => {
+                let (velocity, residual) = transformer.forward_keeping(latents, &self.caption, time)?;
+                self.residual = Some(residual);
+                velocity
+            }
+        };
+        Ok(velocity.into_vec())
     }
 }
 
@@ -144,3 +187,6 @@ impl Iterator for Denoise {
         Some(step)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! From a request to a picture: the only file that knows the order of the stages.
 
+pub mod cache;
 mod decode;
 mod demo;
 mod denoise;

@@ -44,6 +44,10 @@ pub struct Phase {
 pub struct Plan {
     /// The phases in their order; each releases what it loaded before the next begins.
     pub phases: Vec<Phase>,
+    /// Steps that are run: fewer than the request's when it starts from an image.
+    pub steps: usize,
+    /// Those of them that run the main layers; the others reuse what these added.
+    pub computed_steps: usize,
     /// Whether the VAE works in tiles.
     #[serde(skip)]
     pub cut: Cut,
@@ -99,9 +103,21 @@ impl Pipeline {
         if !matches!(request.task, Task::TextToImage) {
             phases.push(self.plan_vae(ENCODE_IMAGE, request, cut)?);
         }
-        phases.push(self.plan_denoise(request, tokens)?);
+        let steps = self.steps_to_run(request)?;
+        let computed_steps = request.cache.computed(steps).count();
+        phases.push(self.plan_denoise(request, tokens, (steps, computed_steps))?);
         phases.push(self.plan_vae(DECODE, request, cut)?);
-        Ok(Plan { phases, cut })
+        Ok(Plan { phases, steps, computed_steps, cut })
+    }
+
+    fn steps_to_run(&self, request: &GenerateRequest) -> Result<usize> {
+        let schedule = self.schedule(request)?;
+        match request.task {
+            Task::TextToImage => Ok(schedule.steps()),
+            Task::ImageToImage { strength, .. } | Task::Inpaint { strength, .. } => {
+                Ok(schedule.steps() - schedule.start_index(strength)?)
+            }
+        }
     }
 
     fn plan_encode(&self, request: &GenerateRequest, tokens: u64) -> Result<Phase> {
@@ -121,21 +137,30 @@ impl Pipeline {
         })
     }
 
-    fn plan_denoise(&self, request: &GenerateRequest, caption: u64) -> Result<Phase> {
+    fn plan_denoise(
+        &self,
+        request: &GenerateRequest,
+        caption: u64,
+        (steps, computed_steps): (usize, usize),
+    ) -> Result<Phase> {
         let c = self.checkpoint.transformer_config();
         let (dim, ffn) = (c.dim as u64, c.ffn_hidden() as u64);
-        let image = (request.width as u64 / 16 * (request.height as u64 / 16)).next_multiple_of(32);
+        let patches = request.width as u64 / 16 * (request.height as u64 / 16);
+        let image = patches.next_multiple_of(32);
         let tokens = image + caption.next_multiple_of(32);
         let block = |tokens: u64| 2 * tokens * (4 * dim * dim + 3 * dim * ffn) + 4 * tokens * tokens * dim;
-        let pass = block(tokens) * c.n_layers as u64 + block(image) * c.n_refiner_layers as u64;
-        let steps = request.steps * if request.is_guided() { 2 } else { 1 };
+        let layers = block(tokens) * c.n_layers as u64 * computed_steps as u64;
+        let refiners = block(image) * c.n_refiner_layers as u64 * steps as u64;
+        let branches = if request.is_guided() { 2 } else { 1 };
+        // Each branch keeps what the main layers added to the picture's tokens.
+        let kept = if computed_steps < steps { branches * patches * dim } else { 0 };
         Ok(Phase {
             name: DENOISE,
             weights_bytes: self.weights_bytes(Component::Transformer)?,
-            working_bytes: F32 * tokens * (3 * dim + (3 * dim).max(3 * ffn))
+            working_bytes: F32 * (tokens * (3 * dim + (3 * dim).max(3 * ffn)) + kept)
                 + linear_scratch(ffn)
                 + self.branch_bytes(Component::Transformer, tokens * ffn),
-            flop: pass as f64 * steps as f64,
+            flop: (layers + refiners) as f64 * branches as f64,
         })
     }
 

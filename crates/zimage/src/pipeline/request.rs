@@ -1,5 +1,6 @@
 //! What is asked for: checked once, when it is made, so that everything after can rely on it.
 
+use super::cache::StepCache;
 use super::image::{InitImage, Mask};
 use crate::model::scheduler::MAX_STEPS;
 use crate::{Error, Result};
@@ -54,6 +55,8 @@ pub struct GenerateOptions {
     pub cfg_truncation: f64,
     /// Shift of the schedule; the model's own if absent.
     pub shift: Option<f64>,
+    /// Which steps pass over the main layers.
+    pub cache: StepCache,
     /// What the picture starts from.
     pub task: Task,
 }
@@ -117,6 +120,7 @@ impl GenerateRequest {
             cfg_normalization: 0.0,
             cfg_truncation: 1.0,
             shift: None,
+            cache: StepCache::None,
             task: Task::TextToImage,
         })
     }

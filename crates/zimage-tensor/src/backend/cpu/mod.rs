@@ -112,6 +112,10 @@ impl Backend for Cpu {
         self.threads.for_rows(x, y, 1, |x, y| elementwise::add(self.level, x, y));
     }
 
+    fn subtract_from(&self, x: &mut Buffer, y: &Buffer) {
+        self.threads.for_rows(x, y, 1, |x, y| elementwise::subtract_from(self.level, x, y));
+    }
+
     fn add_scaled(&self, y: &mut Buffer, z: &Buffer, z_cols: usize, skip: usize, factors: &Buffer) {
         let cols = factors.len();
         self.threads.for_rows_mut(y, cols, |row0, y| {

@@ -67,6 +67,10 @@ impl Backend for Reference {
         elementwise::add(NAIVE, x, y);
     }
 
+    fn subtract_from(&self, x: &mut Buffer, y: &Buffer) {
+        elementwise::subtract_from(NAIVE, x, y);
+    }
+
     fn add_scaled(&self, y: &mut Buffer, z: &Buffer, z_cols: usize, skip: usize, factors: &Buffer) {
         host::add_scaled(y, z, z_cols, skip, factors);
     }

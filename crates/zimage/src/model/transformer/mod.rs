@@ -50,6 +50,10 @@ pub struct TimeCondition {
     final_scale: Tensor,
 }
 
+/// What the main layers added to the picture's tokens, `(tokens, dim)`. Those of the caption are read by these layers
+/// alone, so that nothing of them is needed once the layers are passed over.
+pub struct Residual(Tensor);
+
 impl Transformer {
     /// Reads the transformer.
     pub fn load(config: &TransformerConfig, p: &Parameters) -> Result<Transformer> {
@@ -109,20 +113,72 @@ impl Transformer {
     /// # Errors
     /// [`Error::NonFinite`] with the layer's name.
     pub fn forward(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
-        let [_, height, width] = latents.shape()[..] else { panic!("latents of {:?}", latents.shape()) };
-        let tokens = height / 2 * (width / 2);
-        let mut x = ops::linear(&ops::patchify(latents), &self.x_embedder);
-        x = ops::append_token(&x, &self.x_pad_token, padding(tokens));
+        let refined = self.refined(latents, caption, time)?;
+        let x = self.main_layers(refined, caption, time)?;
+        self.velocity(&ops::slice_rows(&x, 0, tokens(latents)), latents, time)
+    }
+
+    /// [`Transformer::forward`], and what its main layers added, for [`Transformer::forward_reusing`].
+    ///
+    /// # Errors
+    /// Those of [`Transformer::forward`].
+    pub fn forward_keeping(
+        &self,
+        latents: &Tensor,
+        caption: &Caption,
+        time: &TimeCondition,
+    ) -> Result<(Tensor, Residual)> {
+        let refined = self.refined(latents, caption, time)?;
+        let mut residual = ops::slice_rows(&refined, 0, tokens(latents));
+        let x = self.main_layers(refined, caption, time)?;
+        let x = ops::slice_rows(&x, 0, tokens(latents));
+        ops::subtract_from(&mut residual, &x);
+        Ok((self.velocity(&x, latents, time)?, Residual(residual)))
+    }
+
+    /// [`Transformer::forward`] with what the main layers added at an earlier time instead of these layers.
+    ///
+    /// # Errors
+    /// Those of [`Transformer::forward`].
+    pub fn forward_reusing(
+        &self,
+        latents: &Tensor,
+        caption: &Caption,
+        time: &TimeCondition,
+        Residual(residual): &Residual,
+    ) -> Result<Tensor> {
+        let refined = self.refined(latents, caption, time)?;
+        let mut x = ops::slice_rows(&refined, 0, tokens(latents));
+        ops::add(&mut x, residual);
+        self.velocity(&x, latents, time)
+    }
+
+    /// Latents -> refined tokens of the picture, padded: `(tokens + padding, dim)`.
+    fn refined(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
+        let x = ops::linear(&ops::patchify(latents), &self.x_embedder);
+        let mut x = ops::append_token(&x, &self.x_pad_token, padding(x.rows()));
         for (i, (block, modulation)) in self.noise_refiner.iter().zip(&time.noise_refiner).enumerate() {
             block.forward(&mut x, &caption.image_rope, modulation);
             assert_finite(&x, STAGE, || format!("noise_refiner.{i}"))?;
         }
-        x = ops::concat_rows(&x, &caption.tokens);
+        Ok(x)
+    }
+
+    /// Refined tokens of the picture -> all tokens after the main layers, those of the picture first.
+    fn main_layers(&self, refined: Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
+        let mut x = ops::concat_rows(&refined, &caption.tokens);
+        drop(refined);
         for (i, (block, modulation)) in self.layers.iter().zip(&time.layers).enumerate() {
             block.forward(&mut x, &caption.rope, modulation);
             assert_finite(&x, STAGE, || format!("layers.{i}"))?;
         }
-        let x = self.final_layer.forward(&ops::slice_rows(&x, 0, tokens), &time.final_scale);
+        Ok(x)
+    }
+
+    /// The picture's tokens `(tokens, dim)` -> velocity, in the shape of the latents.
+    fn velocity(&self, x: &Tensor, latents: &Tensor, time: &TimeCondition) -> Result<Tensor> {
+        let [_, height, width] = latents.shape()[..] else { panic!("latents of {:?}", latents.shape()) };
+        let x = self.final_layer.forward(x, &time.final_scale);
         assert_finite(&x, STAGE, || "all_final_layer.2-1".into())?;
         Ok(ops::unpatchify(&x, height, width))
     }
@@ -148,4 +204,9 @@ impl Transformer {
         }
         Ok(())
     }
+}
+
+/// Tokens of latents `(channels, height, width)`, without padding.
+fn tokens(latents: &Tensor) -> usize {
+    latents.shape()[1] / 2 * (latents.shape()[2] / 2)
 }

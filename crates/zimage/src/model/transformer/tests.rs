@@ -113,6 +113,24 @@ fn the_stages_of_the_transformer_agree_with_diffusers() {
 }
 
 #[test]
+fn what_the_main_layers_add_stands_in_for_them() {
+    for model in MODELS {
+        let case = Golden::open(&format!("transformer/{model}/caption33-10x14.safetensors"));
+        with_transformer(model, |transformer, device| {
+            let caption = transformer.caption(&case.tensor("caption", device), 10, 14).expect("finite");
+            let time = transformer.time_condition(case.values("t")[0]).expect("finite");
+            let latents = latents(&case, device);
+            let plain = transformer.forward(&latents, &caption, &time).expect("finite").into_vec();
+            let (kept, residual) = transformer.forward_keeping(&latents, &caption, &time).expect("finite");
+            assert_eq!(kept.into_vec(), plain, "{model}: keeping changes nothing");
+            assert_eq!(residual.0.shape(), [35, transformer.config().dim], "the picture's tokens without padding");
+            let reused = transformer.forward_reusing(&latents, &caption, &time, &residual).expect("finite");
+            assert_close(&format!("{model} reused"), &plain, &reused.into_vec(), 1e-6);
+        });
+    }
+}
+
+#[test]
 fn padding_starts_image_positions_after_the_padded_caption() {
     assert_eq!((padding(1), padding(31), padding(32), padding(33)), (31, 1, 0, 31));
     assert_eq!(caption_positions(3), [[1, 0, 0], [2, 0, 0], [3, 0, 0]]);

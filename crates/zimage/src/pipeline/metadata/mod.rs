@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::cache::StepCache;
 pub use embedded::Embedded;
 pub(crate) use embedded::exif_block;
 
@@ -47,6 +48,9 @@ pub struct Metadata {
     pub cfg_truncation: f64,
     /// Static shift of the schedule.
     pub shift: f64,
+    /// Which steps reused what the main layers had added.
+    #[serde(default, skip_serializing_if = "StepCache::is_none")]
+    pub cache: StepCache,
     /// What was done, and from which files.
     pub task: TaskRecord,
     /// Label of the model, as the user knows it.
@@ -177,6 +181,9 @@ impl Metadata {
             let hash = |lora: &LoraRecord| format!("{}: {}", lora.name, lora.sha256.get(..10).unwrap_or(&lora.sha256));
             let hashes: Vec<String> = self.loras.iter().map(hash).collect();
             let _ = write!(text, ", Lora hashes: {}", Value::from(hashes.join(", ")));
+        }
+        if !self.cache.is_none() {
+            let _ = write!(text, ", Step cache: {}", self.cache);
         }
         let _ = write!(text, ", Shift: {}, Version: zimage {}", self.shift, self.versions.zimage);
         text

@@ -1,4 +1,5 @@
 use super::{Embedded, FileRecord, LoraRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
+use crate::pipeline::cache::StepCache;
 use crate::pipeline::image::{ImageError, ImageFormat, RgbImage};
 
 fn record() -> Metadata {
@@ -14,6 +15,7 @@ fn record() -> Metadata {
         cfg_normalization: 0.0,
         cfg_truncation: 1.0,
         shift: 3.0,
+        cache: StepCache::None,
         task: TaskRecord::TextToImage,
         model: "Z-Image-Turbo".into(),
         files: vec![FileRecord {
@@ -93,6 +95,18 @@ fn loras_are_recorded_with_their_hashes_and_stand_in_the_web_ui_text() {
     assert!(text.starts_with("a cat <lora:night:0.8> <lora:b:1>\nSteps"), "{text}");
     assert!(text.contains(", Lora hashes: \"night: 0123456789, b: 0123456789\", Shift"), "{text}");
     assert_eq!(Metadata::from_json(&record.to_canonical_json()), Ok(record));
+}
+
+#[test]
+fn step_caching_is_recorded_where_it_acted_and_none_where_a_record_is_older() {
+    let record = Metadata { cache: StepCache::Fast, ..record() };
+    let json = record.to_canonical_json();
+    assert!(json.starts_with("{\"cache\":\"fast\","), "{json}");
+    assert!(record.to_parameters().contains(", Step cache: fast, Shift"));
+    assert_eq!(Metadata::from_json(&json.replace("\"cache\":\"fast\",", "")), Ok(self::record()));
+    assert!(Metadata::from_json(&json.replace("fast", "turbo")).is_err());
+    assert_eq!(Metadata::from_json(&json), Ok(record));
+    assert!(!self::record().to_canonical_json().contains("cache"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Whole runs against diffusers.
 
+use super::cache::StepCache;
 use super::image::{InitImage, Mask};
 use super::plan::Budget;
 use super::request::{GenerateOptions, GenerateRequest, Task};
@@ -50,16 +51,16 @@ fn request(case: &Value) -> GenerateRequest {
         cfg_normalization: normalization(&case["cfg_normalization"]),
         cfg_truncation: case["cfg_truncation"].as_f64().expect("a number"),
         shift: None,
+        cache: case["cache"].as_str().map_or(Ok(StepCache::None), str::parse).expect("a mode"),
         task: task(case),
     })
     .expect("the cases are valid")
 }
 
-/// Runs a case and compares every step's latents and the picture.
-fn check(case: &Value) {
+/// Runs a case and compares every step's latents; returns those of the last.
+fn check_steps(folder: &str, pipeline: &Pipeline, case: &Value) -> Latents {
     let name = case["name"].as_str().expect("a name");
-    let golden = Golden::open(&format!("pipeline/{name}.safetensors"));
-    let pipeline = pipeline(case["model"].as_str().expect("a model"), 2);
+    let golden = Golden::open(&format!("{folder}/{name}.safetensors"));
     let request = request(case);
     let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
     let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
@@ -69,7 +70,15 @@ fn check(case: &Value) {
     for (step, expected) in steps.iter().zip(expected.chunks(expected.len() / steps.len())) {
         assert_close(&format!("{name} step {}", step.index), expected, &step.latents.data, LATENTS);
     }
-    let image = pipeline.decode(&denoise.into_latents(), Cut::Whole).expect("finite");
+    denoise.into_latents()
+}
+
+/// Runs a case and compares every step's latents and the picture.
+fn check(case: &Value) {
+    let name = case["name"].as_str().expect("a name");
+    let pipeline = pipeline(case["model"].as_str().expect("a model"), 2);
+    let latents = check_steps("pipeline", &pipeline, case);
+    let image = pipeline.decode(&latents, Cut::Whole).expect("finite");
     let reference = InitImage::open(&path(&format!("pipeline/{name}.png"))).expect("the picture opens");
     assert_eq!((image.width(), image.height()), (reference.image().width(), reference.image().height()), "{name}");
     let worst = image.pixels().iter().zip(reference.image().pixels()).map(|(a, b)| a.abs_diff(*b)).max();
@@ -80,6 +89,19 @@ fn check(case: &Value) {
 fn whole_runs_agree_with_diffusers() {
     let cases = json("pipeline/cases.json");
     cases["cases"].as_array().expect("a list of cases").iter().for_each(check);
+}
+
+#[test]
+fn runs_with_step_caching_agree_with_its_rule_around_diffusers() {
+    let cases = json("step_cache/cases.json");
+    for case in cases["cases"].as_array().expect("a list of cases") {
+        let request = request(case);
+        let computed = case["computed"].as_array().expect("a list of steps");
+        let run = case["batches"].as_array().expect("a list of calls").len();
+        let steps: Vec<Value> = request.cache.computed(run).map(Value::from).collect();
+        assert_eq!(&steps, computed, "{}", case["name"]);
+        check_steps("step_cache", &pipeline(case["model"].as_str().expect("a model"), 2), case);
+    }
 }
 
 #[test]
@@ -169,6 +191,35 @@ fn plans_cut_the_picture_where_memory_is_short_and_refuse_where_that_is_not_enou
     assert_eq!(tiled.cut, Cut::Tiles);
     assert!(pipeline.plan(&request, Budget::Cap(1 << 20)).is_err_and(|e| matches!(e, crate::Error::Memory { .. })));
     assert!(peak > 2048 * 2048 * 4 * 3, "the picture alone takes more");
+}
+
+#[test]
+fn a_plan_counts_the_steps_that_are_computed_and_what_they_keep() {
+    let pipeline = pipeline("tiny-a", 1);
+    let request = |cache, guidance| {
+        let plain = GenerateRequest::text_to_image("a cat", 64, 48, 9, 7).expect("valid");
+        GenerateRequest::new(GenerateOptions { cache, guidance, ..(*plain).clone() }).expect("valid")
+    };
+    let plan = |request: &GenerateRequest| {
+        let plan = pipeline.plan(request, Budget::Machine(u64::MAX)).expect("it fits");
+        let denoise = plan.phases.iter().find(|phase| phase.name == "denoise").expect("it denoises").clone();
+        (plan.steps, plan.computed_steps, denoise.flop, denoise.working_bytes)
+    };
+    for (guidance, branches) in [(0.0, 1), (2.0, 2)] {
+        let (steps, all, flop, bytes) = plan(&request(StepCache::None, guidance));
+        assert_eq!((steps, all), (9, 9));
+        let mut last = flop;
+        for (cache, computed) in [(StepCache::Slow, 7), (StepCache::Medium, 6), (StepCache::Fast, 5)] {
+            let (steps, found, flop, with_kept) = plan(&request(cache, guidance));
+            assert_eq!((steps, found, with_kept - bytes), (9, computed, branches * 4 * 3 * 64 * 4), "{cache}");
+            assert!(flop < last && flop > last / 2.0, "{cache}: {flop} of {last}");
+            last = flop;
+        }
+    }
+    let cases = json("step_cache/cases.json");
+    let image = cases["cases"].as_array().expect("a list").iter().find(|case| case["name"] == "image").expect("it");
+    let (steps, computed, ..) = plan(&self::request(image));
+    assert_eq!((steps, computed), (9, 6), "9 of 15 steps are run");
 }
 
 #[test]
