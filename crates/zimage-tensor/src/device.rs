@@ -15,6 +15,25 @@ pub enum Device {
     Cpu(Cpu),
 }
 
+/// How the linear layers of a block are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compute {
+    /// In floating point: no activation is quantized.
+    Exact,
+    /// By integer dot products of activations and weights in 8 bits, whatever the weights are stored as.
+    Int8,
+}
+
+impl Compute {
+    /// The name used on the command line and in metadata: `exact`, `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Compute::Exact => "exact",
+            Compute::Int8 => "int8",
+        }
+    }
+}
+
 /// Makes a device keep the memory of dropped tensors while this lives; dropping it releases that.
 #[derive(Debug)]
 pub struct KeepMemory {
@@ -49,6 +68,30 @@ impl Device {
         match self {
             Device::Reference(_) => "reference",
             Device::Cpu(_) => "cpu",
+        }
+    }
+
+    /// The same device, computing the linear layers of blocks in another way. The reference is always exact.
+    pub fn with_compute(self, compute: Compute) -> Device {
+        match self {
+            Device::Reference(reference) => Device::Reference(reference),
+            Device::Cpu(cpu) => Device::Cpu(cpu.with_compute(compute)),
+        }
+    }
+
+    /// How linear layers of blocks are computed.
+    pub fn compute(&self) -> Compute {
+        match self {
+            Device::Reference(_) => Compute::Exact,
+            Device::Cpu(cpu) => cpu.compute(),
+        }
+    }
+
+    /// The backend, where it multiplies bytes.
+    pub(crate) fn int8(&self) -> Option<&Cpu> {
+        match self {
+            Device::Cpu(cpu) if cpu.compute() == Compute::Int8 => Some(cpu),
+            _ => None,
         }
     }
 

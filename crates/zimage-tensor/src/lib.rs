@@ -4,6 +4,7 @@
 //! cannot branch on one. A backend is one implementation of the list; `conformance` checks each of them against the
 //! naive one.
 
+mod activations;
 mod backend;
 mod buffer;
 #[cfg(test)]
@@ -17,7 +18,8 @@ mod pool;
 mod tensor;
 mod threads;
 
-pub use device::{Device, KeepMemory};
+pub use activations::Activations;
+pub use device::{Compute, Device, KeepMemory};
 pub use error::{Error, Result};
 pub use linear::{Linear, Stored, Weight};
 pub use ops::Mask;

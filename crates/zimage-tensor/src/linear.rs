@@ -1,10 +1,13 @@
 //! Weights as they lie in the file, and the linear layer.
 
+use crate::backend::cpu::Panels;
 use crate::delta::Delta;
 use crate::{Device, Error, Format, Layout, Result, Tensor};
 use bytes::Bytes;
 use std::ops::Range;
+use std::sync::Arc;
 use zimage_kernels::blocks::{Matrix, Planes};
+use zimage_kernels::gemm_i8;
 
 /// The bytes of a matrix `(rows, cols)` as a file stores it, shared with the memory map.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Weight {
     stored: Stored,
     /// The first of the stored rows that is the weight's.
     first: usize,
+    /// The weight as integer dot products read it, where it was prepared for them.
+    panels: Option<Arc<Panels>>,
 }
 
 impl Weight {
@@ -63,7 +68,7 @@ impl Weight {
             return Err(Error::Size { shape: vec![stored.rows, cols], expected, found });
         }
         assert!(rows.start <= rows.end && rows.end <= stored.rows, "rows {rows:?} of a weight of {}", stored.rows);
-        Ok(Weight { device: device.clone(), rows: rows.len(), cols, first: rows.start, stored })
+        Ok(Weight { device: device.clone(), rows: rows.len(), cols, first: rows.start, stored, panels: None })
     }
 
     /// A weight whose rows are one run of bytes each.
@@ -84,6 +89,25 @@ impl Weight {
     /// Number of input features.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// The same weight, laid out once for all its uses where the device computes with another layout than that of files:
+    /// what it then takes is [`Weight::prepared_bytes`], beside the bytes of the file. Without it, such a device lays
+    /// every part out when it uses it.
+    pub fn prepared(self) -> Weight {
+        let panels = self.device.int8().map(|cpu| Arc::new(cpu.pack(&self)));
+        Weight { panels, ..self }
+    }
+
+    /// Bytes of memory that a prepared weight of this size takes on a device that multiplies bytes.
+    pub fn prepared_bytes(rows: usize, cols: usize) -> u64 {
+        let panels = rows.div_ceil(gemm_i8::PANEL) * gemm_i8::panel_lines(cols);
+        (panels * size_of::<gemm_i8::Line>()) as u64
+    }
+
+    /// The layout for integer dot products, if the weight was prepared.
+    pub(crate) fn panels(&self) -> Option<&Panels> {
+        self.panels.as_deref()
     }
 
     /// The matrix where it lies.

@@ -4,7 +4,9 @@
 //! backend. A layout change is an operation with a name; nothing here is general on purpose.
 
 use crate::backend::{Attention, Backend, Conv, on_device};
+use crate::activations::{Activations, Rows};
 use crate::delta::Delta;
+use crate::tensor::Storage;
 use crate::{Device, Linear, Tensor, Weight};
 
 /// Which keys a query may see.
@@ -38,9 +40,34 @@ impl ConvGeometry {
     }
 }
 
-/// `x W^T + b`, and the layer's deltas: `(tokens, in)` -> `(tokens, out)`.
+/// `x W^T + b`, and the layer's deltas: `(tokens, in)` -> `(tokens, out)`. Always exact.
 pub fn linear(x: &Tensor, layer: &Linear) -> Tensor {
-    let mut y = weigh(x, &layer.weight, layer.bias.as_ref());
+    with_deltas(weigh(x, &layer.weight, layer.bias.as_ref()), x, layer)
+}
+
+/// [`linear`] for the layers of a block: where the device multiplies bytes, activations and weight have 8 bits.
+pub fn project(x: &Activations, layer: &Linear) -> Tensor {
+    assert_eq!(x.cols(), layer.weight.cols, "project: input features");
+    let (device, rows) = match &x.0 {
+        Rows::Exact(x) => return linear(x, layer),
+        Rows::Quantized { device, rows } => (device, rows),
+    };
+    let cpu = device.int8().expect("bytes are made where they are multiplied: this is a bug");
+    let tensor = |cols, values| Tensor {
+        device: device.clone(),
+        shape: vec![rows.rows(), cols],
+        storage: Storage::Host(values),
+    };
+    let bias = layer.bias.as_ref().map(Tensor::host_values);
+    let y = tensor(layer.weight.rows, cpu.project(rows, &layer.weight, bias));
+    if layer.deltas.is_empty() {
+        return y;
+    }
+    with_deltas(y, &tensor(rows.cols(), cpu.dequantize(rows)), layer)
+}
+
+/// Adds to `y`, the layer's output for `x`, what its deltas make of it.
+fn with_deltas(mut y: Tensor, x: &Tensor, layer: &Linear) -> Tensor {
     let reads_base = layer.deltas.iter().any(Delta::reads_base);
     let base = reads_base.then(|| match layer.bias {
         None => slice_rows(&y, 0, y.rows()),
@@ -165,6 +192,13 @@ pub fn one_plus(x: &mut Tensor) {
 pub fn rope_interleaved(x: &mut Tensor, cos: &Tensor, sin: &Tensor) {
     let head_dim = rope_head_dim(x, cos, sin);
     on_device!(mut x, b => b.rope_interleaved(b.host_mut(x), b.host(cos), b.host(sin), head_dim))
+}
+
+/// Normalizes each head of `(tokens, heads * head_dim)` as [`rms_norm`] does, then rotates it as [`rope_interleaved`]
+/// does, in one pass over memory.
+pub fn rms_norm_rope(x: &mut Tensor, weight: &Tensor, eps: f32, cos: &Tensor, sin: &Tensor) {
+    assert_eq!(rope_head_dim(x, cos, sin), weight.len(), "rms_norm_rope: weight");
+    on_device!(mut x, b => b.rms_norm_rope(b.host_mut(x), b.host(weight), eps, b.host(cos), b.host(sin)))
 }
 
 /// Rotates the pairs `(i, i + head_dim / 2)` of each head; otherwise like [`rope_interleaved`].

@@ -61,6 +61,13 @@ impl Tensor {
         self.shape[self.shape.len() - 1]
     }
 
+    /// The values of a tensor on a host backend, where they are.
+    pub(crate) fn host_values(&self) -> &[f32] {
+        match &self.storage {
+            Storage::Host(data) => data,
+        }
+    }
+
     /// The values, copied to main memory.
     pub fn to_vec(&self) -> Vec<f32> {
         match &self.storage {

@@ -20,6 +20,16 @@ pub(super) fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
 }
 
 #[inline(always)]
+pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    for x in x.chunks_exact_mut(weight.len().max(1)) {
+        let inverse = inverse_root(x, eps);
+        for (v, w) in x.iter_mut().zip(weight) {
+            *v = *v * inverse * w;
+        }
+    }
+}
+
+#[inline(always)]
 pub(super) fn rms_norm_scaled(out: &mut [f32], x: &[f32], weight: &[f32], scale: &[f32], eps: f32) {
     let cols = weight.len().max(1);
     for (out, x) in out.chunks_exact_mut(cols).zip(x.chunks_exact(cols)) {

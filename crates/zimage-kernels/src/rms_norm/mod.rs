@@ -23,6 +23,15 @@ pub fn rms_norm(level: Level, out: &mut [f32], x: &[f32], weight: &[f32], eps: f
     per_level!(level, naive::rms_norm, lanes::rms_norm, (out: &mut [f32], x: &[f32], weight: &[f32], eps: f32))
 }
 
+/// [`rms_norm`] in place.
+///
+/// # Panics
+/// When the length of `x` is no multiple of that of `weight`.
+pub fn rms_norm_in_place(level: Level, x: &mut [f32], weight: &[f32], eps: f32) {
+    check(x.len(), x.len(), weight.len());
+    per_level!(level, naive::rms_norm_in_place, lanes::rms_norm_in_place, (x: &mut [f32], weight: &[f32], eps: f32))
+}
+
 /// `out = rms_norm(x) * weight * scale`, with `scale` `(cols)` the same for all rows.
 ///
 /// # Panics

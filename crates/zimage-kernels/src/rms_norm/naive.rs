@@ -14,6 +14,13 @@ pub(super) fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
     }
 }
 
+pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], eps: f32) {
+    for x in x.chunks_mut(weight.len().max(1)) {
+        let normalized = normalized(x, weight, eps);
+        x.iter_mut().zip(normalized).for_each(|(x, v)| *x = v as f32);
+    }
+}
+
 pub(super) fn rms_norm_scaled(out: &mut [f32], x: &[f32], weight: &[f32], scale: &[f32], eps: f32) {
     for (out, x) in out.chunks_mut(weight.len().max(1)).zip(x.chunks(weight.len().max(1))) {
         for ((out, v), scale) in out.iter_mut().zip(normalized(x, weight, eps)).zip(scale) {

@@ -5,8 +5,8 @@ use crate::testing::{assert_close, random};
 const TOLERANCE: f32 = 5e-7;
 const EPS: f32 = 1e-5;
 
-/// Runs all four functions on the same inputs.
-fn run(level: Level, x: &[f32], y: &[f32], weight: &[f32], scale: &[f32]) -> [Vec<f32>; 4] {
+/// Runs all functions on the same inputs.
+fn run(level: Level, x: &[f32], y: &[f32], weight: &[f32], scale: &[f32]) -> [Vec<f32>; 5] {
     let mut plain = vec![f32::NAN; x.len()];
     rms_norm(level, &mut plain, x, weight, EPS);
     let mut scaled = vec![f32::NAN; x.len()];
@@ -15,7 +15,9 @@ fn run(level: Level, x: &[f32], y: &[f32], weight: &[f32], scale: &[f32]) -> [Ve
     add_rms_norm_gated(level, &mut gated, y, weight, scale, EPS);
     let mut added = x.to_vec();
     add_rms_norm(level, &mut added, y, weight, EPS);
-    [plain, scaled, gated, added]
+    let mut in_place = x.to_vec();
+    rms_norm_in_place(level, &mut in_place, weight, EPS);
+    [plain, in_place, scaled, gated, added]
 }
 
 fn check(x: &[f32], y: &[f32], cols: usize) {

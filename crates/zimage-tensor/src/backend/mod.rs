@@ -58,6 +58,7 @@ pub trait Backend {
     fn tanh(&self, x: &mut Self::Buffer);
     fn one_plus(&self, x: &mut Self::Buffer);
     fn rope_interleaved(&self, x: &mut Self::Buffer, cos: &Self::Buffer, sin: &Self::Buffer, head_dim: usize);
+    fn rms_norm_rope(&self, x: &mut Self::Buffer, w: &Self::Buffer, eps: f32, cos: &Self::Buffer, sin: &Self::Buffer);
     fn rope_halves(&self, x: &mut Self::Buffer, cos: &Self::Buffer, sin: &Self::Buffer, head_dim: usize);
     fn attention(&self, q: &Self::Buffer, k: &Self::Buffer, v: &Self::Buffer, geometry: Attention) -> Self::Buffer;
     fn concat_rows(&self, a: &Self::Buffer, b: &Self::Buffer) -> Self::Buffer;

@@ -146,6 +146,12 @@ fn elementwise_operations_agree() {
 fn rotations_agree() {
     for (tokens, heads, head_dim) in [(1, 1, 2), (5, 3, 40), (700, 2, 128)] {
         type Rope = fn(&mut Tensor, &Tensor, &Tensor);
+        check("rms_norm_rope", ELEMENTWISE, |d| {
+            let mut x = tensor(d, 1, &[tokens, heads * head_dim]);
+            let (cos, sin) = (tensor(d, 2, &[tokens, head_dim / 2]), tensor(d, 3, &[tokens, head_dim / 2]));
+            ops::rms_norm_rope(&mut x, &tensor(d, 4, &[head_dim]), 1e-5, &cos, &sin);
+            x
+        });
         for (name, rope) in [("interleaved", ops::rope_interleaved as Rope), ("halves", ops::rope_halves)] {
             check(name, ELEMENTWISE, |d| {
                 let mut x = tensor(d, 1, &[tokens, heads * head_dim]);

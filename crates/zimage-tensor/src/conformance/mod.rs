@@ -2,4 +2,5 @@
 
 mod cases;
 mod deltas;
+mod int8;
 mod tolerances;

@@ -7,7 +7,7 @@
 
 use super::{Parameters, assert_finite};
 use crate::Result;
-use zimage_tensor::{Linear, Mask, Tensor, Weight, ops};
+use zimage_tensor::{Activations, Linear, Mask, Tensor, Weight, ops};
 use zimage_weights::schema::TextEncoderConfig;
 
 /// The text encoder.
@@ -96,10 +96,10 @@ impl Layer {
     }
 
     fn forward(&self, h: &mut Tensor, rope: &Rope, config: &TextEncoderConfig) {
-        let a = ops::rms_norm(h, &self.input_layernorm, config.rms_norm_eps as f32);
-        ops::add(h, &self.self_attn.forward(&a, rope, config));
-        let m = ops::rms_norm(h, &self.post_attention_layernorm, config.rms_norm_eps as f32);
-        ops::add(h, &self.mlp.forward(&m));
+        let a = Activations::rms_norm(h, &self.input_layernorm, config.rms_norm_eps as f32);
+        ops::add(h, &self.self_attn.forward(a, rope, config));
+        let m = Activations::rms_norm(h, &self.post_attention_layernorm, config.rms_norm_eps as f32);
+        ops::add(h, &self.mlp.forward(m));
     }
 }
 
@@ -115,14 +115,14 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, rope: &Rope, config: &TextEncoderConfig) -> Tensor {
-        let mut q = ops::rms_norm(&ops::linear(x, &self.q_proj), &self.q_norm, config.rms_norm_eps as f32);
-        let mut k = ops::rms_norm(&ops::linear(x, &self.k_proj), &self.k_norm, config.rms_norm_eps as f32);
-        let v = ops::linear(x, &self.v_proj);
+    fn forward(&self, x: Activations, rope: &Rope, config: &TextEncoderConfig) -> Tensor {
+        let mut q = ops::rms_norm(&ops::project(&x, &self.q_proj), &self.q_norm, config.rms_norm_eps as f32);
+        let mut k = ops::rms_norm(&ops::project(&x, &self.k_proj), &self.k_norm, config.rms_norm_eps as f32);
+        let v = ops::project(&x, &self.v_proj);
         ops::rope_halves(&mut q, &rope.cos, &rope.sin);
         ops::rope_halves(&mut k, &rope.cos, &rope.sin);
         let attended = ops::attention(&q, &k, &v, config.n_heads, Mask::Causal);
-        ops::linear(&attended, &self.o_proj)
+        ops::project(&Activations::of(attended), &self.o_proj)
     }
 }
 
@@ -131,10 +131,10 @@ impl Mlp {
         Ok(Mlp { gate_proj: p.linear("gate_proj")?, up_proj: p.linear("up_proj")?, down_proj: p.linear("down_proj")? })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let mut hidden = ops::linear(x, &self.gate_proj);
-        ops::silu_mul(&mut hidden, &ops::linear(x, &self.up_proj));
-        ops::linear(&hidden, &self.down_proj)
+    fn forward(&self, x: Activations) -> Tensor {
+        let gate = ops::project(&x, &self.gate_proj);
+        let up = ops::project(&x, &self.up_proj);
+        ops::project(&Activations::silu_mul(gate, &up), &self.down_proj)
     }
 }
 

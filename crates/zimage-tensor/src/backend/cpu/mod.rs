@@ -2,16 +2,20 @@
 //!
 //! Pieces depend on shapes alone (see `threads`), so the results don't depend on the number of threads.
 
+mod int8;
+
+pub use int8::{Panels, QuantizedRows};
+
 use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv};
 use crate::buffer::{Buffer, Memory};
 use crate::pool::{Keep, Pool};
 use crate::threads::Threads;
-use crate::{Error, Mask, MemoryUse, Result, Weight};
+use crate::{Compute, Error, Mask, MemoryUse, Result, Weight};
 use zimage_kernels::level::LEVEL_VARIABLE;
 use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, gemm, group_norm, layer_norm, linear, resize, rms_norm, rope,
+    Level, activation, attention, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
 /// Output tile of a linear layer: a tile widens its rows of the weight once (1 Mi values at K = 4096) and then does
@@ -23,6 +27,7 @@ const LINEAR_COLS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Cpu {
     level: Level,
+    compute: Compute,
     threads: Threads,
     pool: Pool<Memory>,
 }
@@ -34,13 +39,27 @@ impl Cpu {
         if let Some(value) = asked.filter(|value| Level::from_name(value).is_none()) {
             return Err(Error::Level { variable: LEVEL_VARIABLE, value });
         }
-        Ok(Cpu { level: Level::detect(), threads: Threads::new(threads)?, pool: Pool::new() })
+        Ok(Cpu { level: Level::detect(), compute: Compute::Exact, threads: Threads::new(threads)?, pool: Pool::new() })
+    }
+
+    /// The same threads and memory, computing in another way.
+    pub fn with_compute(self, compute: Compute) -> Cpu {
+        Cpu { compute, ..self }
+    }
+
+    /// How linear layers are computed.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// Instruction set and threads, for people.
     pub fn describe(&self) -> String {
         let count = self.threads.count();
-        format!("cpu ({:?}, {count} thread{})", self.level, if count == 1 { "" } else { "s" })
+        let threads = format!("{count} thread{}", if count == 1 { "" } else { "s" });
+        match self.compute {
+            Compute::Exact => format!("cpu ({:?}, {threads})", self.level),
+            Compute::Int8 => format!("cpu (int8 by {}, {threads})", gemm_i8::describe(self.level)),
+        }
     }
 
     /// What the pool holds.
@@ -145,6 +164,18 @@ impl Backend for Cpu {
 
     fn rope_interleaved(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {
         self.rope(x, cos, sin, head_dim, rope::rope_interleaved);
+    }
+
+    fn rms_norm_rope(&self, x: &mut Buffer, weight: &Buffer, eps: f32, cos: &Buffer, sin: &Buffer) {
+        let head_dim = weight.len();
+        self.rope(x, cos, sin, head_dim, |level, x, heads, head_dim, cos, sin| {
+            let (cols, angles) = (heads * head_dim, head_dim / 2);
+            for (i, x) in x.chunks_exact_mut(cols).enumerate() {
+                let angles = i * angles..(i + 1) * angles;
+                rms_norm::rms_norm_in_place(level, x, weight, eps);
+                rope::rope_interleaved(level, x, heads, head_dim, &cos[angles.clone()], &sin[angles]);
+            }
+        });
     }
 
     fn rope_halves(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {

@@ -94,6 +94,11 @@ impl Backend for Reference {
         activation::silu_mul(NAIVE, gate, up);
     }
 
+    fn rms_norm_rope(&self, x: &mut Buffer, weight: &Buffer, eps: f32, cos: &Buffer, sin: &Buffer) {
+        *x = self.rms_norm(x, weight, eps);
+        self.rope_interleaved(x, cos, sin, weight.len());
+    }
+
     fn rope_interleaved(&self, x: &mut Buffer, cos: &Buffer, sin: &Buffer, head_dim: usize) {
         let heads = x.len() / (2 * cos.len());
         rope::rope_interleaved(NAIVE, x, heads, head_dim, cos, sin);

@@ -5,7 +5,7 @@
 use super::super::Parameters;
 use super::positions::Rope;
 use crate::Result;
-use zimage_tensor::{Linear, Mask, Tensor, ops};
+use zimage_tensor::{Activations, Linear, Mask, Tensor, ops};
 use zimage_weights::schema::TransformerConfig;
 
 /// Epsilon of the norms on queries and keys; fixed in the reference, unlike that of the other norms.
@@ -68,9 +68,9 @@ impl Block {
 
     /// `x` is `(tokens, dim)`.
     pub fn forward(&self, x: &mut Tensor, rope: &Rope) {
-        let a = self.attention.forward(&ops::rms_norm(x, &self.attention_norm1, self.eps), rope);
+        let a = self.attention.forward(Activations::rms_norm(x, &self.attention_norm1, self.eps), rope);
         ops::add_rms_norm(x, &a, &self.attention_norm2, self.eps);
-        let f = self.feed_forward.forward(&ops::rms_norm(x, &self.ffn_norm1, self.eps));
+        let f = self.feed_forward.forward(Activations::rms_norm(x, &self.ffn_norm1, self.eps));
         ops::add_rms_norm(x, &f, &self.ffn_norm2, self.eps);
     }
 }
@@ -99,9 +99,9 @@ impl ModulatedBlock {
     /// `x` is `(tokens, dim)`.
     pub fn forward(&self, x: &mut Tensor, rope: &Rope, m: &Modulation) {
         let b = &self.block;
-        let a = b.attention.forward(&ops::rms_norm_scaled(x, &b.attention_norm1, &m.scale_msa, b.eps), rope);
+        let a = b.attention.forward(Activations::rms_norm_scaled(x, &b.attention_norm1, &m.scale_msa, b.eps), rope);
         ops::add_rms_norm_gated(x, &a, &b.attention_norm2, &m.gate_msa, b.eps);
-        let f = b.feed_forward.forward(&ops::rms_norm_scaled(x, &b.ffn_norm1, &m.scale_mlp, b.eps));
+        let f = b.feed_forward.forward(Activations::rms_norm_scaled(x, &b.ffn_norm1, &m.scale_mlp, b.eps));
         ops::add_rms_norm_gated(x, &f, &b.ffn_norm2, &m.gate_mlp, b.eps);
     }
 }
@@ -119,14 +119,16 @@ impl Attention {
         })
     }
 
-    fn forward(&self, x: &Tensor, rope: &Rope) -> Tensor {
-        let mut q = ops::rms_norm(&ops::linear(x, &self.to_q), &self.norm_q, QK_NORM_EPS);
-        let mut k = ops::rms_norm(&ops::linear(x, &self.to_k), &self.norm_k, QK_NORM_EPS);
-        let v = ops::linear(x, &self.to_v);
-        ops::rope_interleaved(&mut q, &rope.cos, &rope.sin);
-        ops::rope_interleaved(&mut k, &rope.cos, &rope.sin);
+    fn forward(&self, x: Activations, rope: &Rope) -> Tensor {
+        let mut q = ops::project(&x, &self.to_q);
+        let mut k = ops::project(&x, &self.to_k);
+        let v = ops::project(&x, &self.to_v);
+        drop(x);
+        ops::rms_norm_rope(&mut q, &self.norm_q, QK_NORM_EPS, &rope.cos, &rope.sin);
+        ops::rms_norm_rope(&mut k, &self.norm_k, QK_NORM_EPS, &rope.cos, &rope.sin);
         let attended = ops::attention(&q, &k, &v, self.n_heads, Mask::None);
-        ops::linear(&attended, &self.to_out)
+        drop((q, k, v));
+        ops::project(&Activations::of(attended), &self.to_out)
     }
 }
 
@@ -135,9 +137,12 @@ impl FeedForward {
         Ok(FeedForward { w1: p.linear("w1")?, w2: p.linear("w2")?, w3: p.linear("w3")? })
     }
 
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let mut hidden = ops::linear(x, &self.w1);
-        ops::silu_mul(&mut hidden, &ops::linear(x, &self.w3));
-        ops::linear(&hidden, &self.w2)
+    fn forward(&self, x: Activations) -> Tensor {
+        let gate = ops::project(&x, &self.w1);
+        let up = ops::project(&x, &self.w3);
+        drop(x);
+        let hidden = Activations::silu_mul(gate, &up);
+        drop(up);
+        ops::project(&hidden, &self.w2)
     }
 }
