@@ -165,6 +165,13 @@ pub fn available_memory() -> u64 {
     total.unwrap_or(u64::MAX).min(limit.unwrap_or(u64::MAX))
 }
 
+/// The name of this machine's processor, where the system tells.
+pub fn machine() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(|| env::consts::ARCH.into(), |(_, name)| name.trim().into())
+}
+
 /// The most memory that this process has held at once, in bytes, where the system tells.
 pub fn peak_memory() -> Option<u64> {
     kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")

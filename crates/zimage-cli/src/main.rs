@@ -42,6 +42,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Generate(args) => commands::generate::run(&args, &Environment::load()?, &progress),
         Command::Plan(args) => commands::plan::run(&args, &Environment::load()?, &progress),
+        Command::Bench(args) => commands::bench::run(&args, &progress),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Convert(args) => commands::convert::run(&args, &Environment::load()?, &progress),

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use zimage::pipeline::image::{ImageError, InitImage, Mask};
 use zimage::pipeline::plan::Budget;
 use zimage::pipeline::request::{GenerateOptions, SIZE_MULTIPLE};
-use zimage::{Device, GenerateRequest, Pipeline, Task};
-use zimage_weights::{Checkpoint, Parts};
+use zimage::{Compute, ComputeChoice, Device, GenerateRequest, Pipeline, Task};
+use zimage_weights::{Checkpoint, Component, Parts};
 
-use crate::args::{Compute, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, MemorySize, PartArgs, SizeArgs};
+use crate::args::{self, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, MemorySize, PartArgs, SizeArgs};
 use crate::env::{Config, Environment, available_memory};
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -39,6 +39,8 @@ pub struct Job {
     /// The memory that may be used.
     pub memory: Budget,
     pub load_time: Duration,
+    /// The arithmetic of the transformer.
+    pub compute: Compute,
 }
 
 impl Job {
@@ -53,8 +55,13 @@ impl Job {
 
         let started = Instant::now();
         let (mut pipeline, label) = load(args, environment, device, progress)?;
+        pipeline.set_compute(compute(&args.machine, config)?);
         crate::loras::apply(&args.lora.lora, &mut pipeline, environment, progress)?;
         let load_time = started.elapsed();
+        let compute = pipeline.compute(Component::Transformer)?;
+        if compute == Compute::Int8 {
+            progress.note(&format!("compute: {}", pipeline.device().clone().with_compute(compute).describe()));
+        }
 
         let embedded = model_name(args, environment)?.is_none();
         let native = if embedded { pipeline.native_size() as u32 } else { DEFAULT_SIDE };
@@ -66,7 +73,7 @@ impl Job {
         }
         let request = |prompt| GenerateRequest::new(GenerateOptions { prompt, ..options.clone() });
         let requests = prompts.into_iter().map(request).collect::<Result<_, _>>()?;
-        Ok(Self { pipeline, label, requests, count: args.sampling.count.get(), memory, load_time })
+        Ok(Self { pipeline, label, requests, count: args.sampling.count.get(), memory, load_time, compute })
     }
 }
 
@@ -144,17 +151,25 @@ fn device(args: &MachineArgs, config: &Config) -> Result<Device, Failure> {
     if let Some(DeviceChoice::Absent(name)) = choice.transpose()? {
         return Err(not_in_this_build(&format!("--device {name}")));
     }
-    let compute = args.compute.map(Ok).or(parsed("compute", &config.compute)).transpose()?;
-    if compute == Some(Compute::Int8) {
-        return Err(not_in_this_build("--compute int8"));
-    }
-    let threads = args.threads.map(usize::from).or(config.threads);
-    if let Some(threads) = threads.filter(|threads| !(1..=MAX_THREADS).contains(threads)) {
+    let count = threads(args.threads.map(usize::from).or(config.threads))?;
+    Ok(Device::cpu(count).map_err(zimage::Error::from)?)
+}
+
+/// How many threads to use: as many as asked for, else one per core.
+pub fn threads(asked: Option<usize>) -> Result<usize, Failure> {
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    let threads = asked.unwrap_or_else(cores);
+    if !(1..=MAX_THREADS).contains(&threads) {
         return Err(Failure::usage(format!("{threads} threads cannot be used"))
             .with_hint(format!("use 1 to {MAX_THREADS}, or leave --threads out for all cores")));
     }
-    let cores = || thread::available_parallelism().map_or(1, usize::from);
-    Ok(Device::cpu(threads.unwrap_or_else(cores)).map_err(zimage::Error::from)?)
+    Ok(threads)
+}
+
+fn compute(args: &MachineArgs, config: &Config) -> Result<ComputeChoice, Failure> {
+    let set = config.compute.as_deref().map(args::compute).transpose();
+    let set = set.map_err(|reason| Failure::usage(format!("the setting compute is not usable: {reason}")))?;
+    Ok(args.compute.or(set).unwrap_or_default())
 }
 
 fn memory(args: &MachineArgs, config: &Config) -> Result<Budget, Failure> {

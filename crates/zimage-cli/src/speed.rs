@@ -59,15 +59,15 @@ impl Speeds {
         let request = GenerateRequest::text_to_image("a red circle", side, side, 2, 0)?;
         let plan = pipeline.plan(&request, Budget::Machine(u64::MAX))?;
         let started = Instant::now();
-        let prompts = pipeline.encode(std::slice::from_ref(&request))?.remove(0);
+        let prompts = pipeline.encode(std::slice::from_ref(&request), plan.strategy)?.remove(0);
         self.learn(&plan.phases, "encode", started.elapsed());
         let started = Instant::now();
-        let mut denoise = pipeline.denoise(&request, &prompts, plan.cut)?;
+        let mut denoise = pipeline.denoise(&request, &prompts, plan.strategy)?;
         denoise.by_ref().try_for_each(|step| step.map(drop))?;
         let latents = denoise.into_latents();
         self.learn(&plan.phases, "denoise", started.elapsed());
         let started = Instant::now();
-        pipeline.decode(&latents, plan.cut)?;
+        pipeline.decode(&latents, plan.strategy.cut)?;
         self.learn(&plan.phases, "decode", started.elapsed());
         Ok(())
     }

@@ -3,6 +3,7 @@
 use crate::backend::cpu::Cpu;
 use crate::backend::reference::Reference;
 use crate::buffer::Memory;
+use crate::meter::{Kind, Work};
 use crate::pool::Keep;
 use crate::{MemoryUse, Result};
 
@@ -84,6 +85,22 @@ impl Device {
         match self {
             Device::Reference(_) => Compute::Exact,
             Device::Cpu(cpu) => cpu.compute(),
+        }
+    }
+
+    /// The work of a kind that it has done so far. The reference counts none.
+    pub fn work(&self, kind: Kind) -> Work {
+        match self {
+            Device::Reference(_) => Work::default(),
+            Device::Cpu(cpu) => cpu.work(kind),
+        }
+    }
+
+    /// Whether [`Compute::Int8`] is faster here: whether the processor has dot products of bytes.
+    pub fn multiplies_bytes_fast(&self) -> bool {
+        match self {
+            Device::Reference(_) => false,
+            Device::Cpu(cpu) => cpu.multiplies_bytes_fast(),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod delta;
 mod device;
 mod error;
 mod linear;
+pub mod meter;
 pub mod ops;
 mod pool;
 mod tensor;

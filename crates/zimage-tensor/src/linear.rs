@@ -105,6 +105,11 @@ impl Weight {
         (panels * size_of::<gemm_i8::Line>()) as u64
     }
 
+    /// Operations of the product with so many rows.
+    pub(crate) fn flop(&self, rows: usize) -> f64 {
+        2.0 * (rows * self.rows * self.cols) as f64
+    }
+
     /// The layout for integer dot products, if the weight was prepared.
     pub(crate) fn panels(&self) -> Option<&Panels> {
         self.panels.as_deref()

@@ -3,8 +3,8 @@
 //! Each function checks shapes (a wrong one is a bug in the caller and asserts) and hands the work to the tensor's
 //! backend. A layout change is an operation with a name; nothing here is general on purpose.
 
-use crate::backend::{Attention, Backend, Conv, on_device};
 use crate::activations::{Activations, Rows};
+use crate::backend::{Attention, Backend, Conv, on_device};
 use crate::delta::Delta;
 use crate::tensor::Storage;
 use crate::{Device, Linear, Tensor, Weight};

@@ -61,6 +61,11 @@ impl Tensor {
         self.shape[self.shape.len() - 1]
     }
 
+    /// The same values on another device.
+    pub fn on(&self, device: &Device) -> Tensor {
+        Tensor { device: device.clone(), shape: self.shape.clone(), storage: Storage::Host(self.to_vec().into()) }
+    }
+
     /// The values of a tensor on a host backend, where they are.
     pub(crate) fn host_values(&self) -> &[f32] {
         match &self.storage {

@@ -14,6 +14,7 @@
 //!
 //! The library is synchronous, prints nothing, and starts no thread but through the device.
 
+pub mod bench;
 mod error;
 #[cfg(test)]
 mod goldens;
@@ -23,5 +24,5 @@ pub mod pipeline;
 pub use error::{Error, Result};
 pub use model::Lora;
 pub use pipeline::request::{GenerateRequest, Task};
-pub use pipeline::{Denoise, Picture, Pipeline, Step};
-pub use zimage_tensor::Device;
+pub use pipeline::{ComputeChoice, Denoise, Picture, Pipeline, Step};
+pub use zimage_tensor::{Compute, Device};

@@ -10,7 +10,7 @@ use zimage::GenerateRequest;
 use zimage::pipeline::encode::Prompts;
 use zimage::pipeline::image::ImageFormat;
 use zimage::pipeline::metadata::{FileRecord, LoraRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
-use zimage::pipeline::plan::Plan;
+use zimage::pipeline::plan::{Plan, Strategy};
 use zimage::pipeline::{Cut, Latents};
 use zimage::{Lora, Picture, Task};
 use zimage_weights::container::{Metadata as Header, TensorSource, write_safetensors};
@@ -25,9 +25,6 @@ use crate::output::{self, Placeholders, Template};
 use crate::progress::Progress;
 use crate::request::Job;
 use crate::speed::Speeds;
-
-/// No activation is quantized; this build has no other arithmetic.
-const COMPUTE: &str = "exact";
 
 pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) -> Result<ExitCode, Failure> {
     if args.prompt.prompt.is_none() && args.prompt.prompt_file.is_none() {
@@ -143,7 +140,10 @@ impl Run<'_> {
         let job = self.job;
         self.progress.stage("reading the prompt");
         let started = Instant::now();
-        let prompts = job.pipeline.encode(&job.requests)?;
+        // All texts are encoded at once, as the one that leaves least memory must be.
+        let streamed = plans.iter().find(|plan| plan.strategy.text_encoder.streamed);
+        let Some(strictest) = streamed.or(plans.first()) else { return Ok(()) };
+        let prompts = job.pipeline.encode(&job.requests, strictest.strategy)?;
         let encode = started.elapsed() / job.requests.len() as u32;
         let mut index = 0;
         for ((request, prompts), plan) in job.requests.iter().zip(&prompts).zip(plans) {
@@ -152,7 +152,7 @@ impl Run<'_> {
                 let encode = if number == 0 { encode } else { Duration::ZERO };
                 let request = request.with_seed(request.seed.wrapping_add(number as u64));
                 let timings =
-                    self.one(&request, prompts, plan.cut, index, Timings { load, encode, ..Timings::default() })?;
+                    self.one(&request, prompts, plan.strategy, index, Timings { load, encode, ..Timings::default() })?;
                 if index == 0 {
                     learn(job, &request, plan, timings, self.environment);
                 }
@@ -166,14 +166,14 @@ impl Run<'_> {
         &self,
         request: &GenerateRequest,
         prompts: &Prompts,
-        cut: Cut,
+        strategy: Strategy,
         index: usize,
         mut timings: Timings,
     ) -> Result<Timings, Failure> {
         let pipeline = &self.job.pipeline;
         self.progress.stage("preparing");
         let started = Instant::now();
-        let mut denoise = pipeline.denoise(request, prompts, cut)?;
+        let mut denoise = pipeline.denoise(request, prompts, strategy)?;
         self.progress.steps("step", denoise.n_steps());
         for step in denoise.by_ref() {
             step?;
@@ -184,9 +184,9 @@ impl Run<'_> {
 
         self.progress.stage("decoding");
         let started = Instant::now();
-        let image = pipeline.decode(&latents, cut)?;
+        let image = pipeline.decode(&latents, strategy.cut)?;
         timings.decode = started.elapsed();
-        self.write(request, &Picture { image, latents }, cut, index, timings)?;
+        self.write(request, &Picture { image, latents }, strategy.cut, index, timings)?;
         Ok(timings)
     }
 
@@ -223,7 +223,7 @@ impl Run<'_> {
             timings_ms,
             peak_rss_bytes: peak_memory(),
             device: self.job.pipeline.device().name(),
-            compute: COMPUTE,
+            compute: self.job.compute.name(),
         };
         let line = serde_json::to_string(&line)
             .map_err(|error| Failure::failed(format!("{} has no JSON form: {error}", path.display())))?;
@@ -250,7 +250,7 @@ impl Run<'_> {
             loras: self.job.pipeline.loras().map(lora_record).collect(),
             versions: Versions::current(),
             device: self.job.pipeline.device().name().into(),
-            compute: COMPUTE.into(),
+            compute: self.job.compute.name().into(),
             tiled: cut == Cut::Tiles,
         }
     }

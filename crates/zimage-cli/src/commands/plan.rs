@@ -63,7 +63,7 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
         phases,
         peak_phase: plan.peak().name,
         peak_bytes: plan.peak().peak_bytes(),
-        tiled: plan.cut == Cut::Tiles,
+        tiled: plan.strategy.cut == Cut::Tiles,
     };
     if args.output.json {
         print_line(&serde_json::to_string(&report).expect("a plan is plain data: this is a bug"))?;

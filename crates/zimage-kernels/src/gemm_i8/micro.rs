@@ -100,6 +100,17 @@ impl Isa {
         }
     }
 
+    /// Whether it multiplies four bytes in one instruction.
+    pub fn is_fast(self) -> bool {
+        match self {
+            Isa::Portable => false,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => false,
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni | Isa::Avx512Vnni => true,
+        }
+    }
+
     /// Whether this CPU has it.
     fn is_there(self) -> bool {
         match self {

@@ -127,6 +127,11 @@ pub fn describe(level: Level) -> &'static str {
     if level == Level::Naive { "plain loops" } else { Isa::of(level).name() }
 }
 
+/// Whether a level has dot products of bytes: without them, this is no faster than products of f32.
+pub fn is_fast(level: Level) -> bool {
+    level != Level::Naive && Isa::of(level).is_fast()
+}
+
 /// `out = a wᵀ (+ bias)` for one tile of at most [`PANEL`] columns: those of the panel from its first on.
 ///
 /// `a` has the tile's rows; `panel` comes from [`pack_panel`] for rows of as many values; `bias` has the tile's columns.

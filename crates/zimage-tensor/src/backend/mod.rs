@@ -26,6 +26,15 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// Operations of both products over the keys that queries see.
+    pub fn flop(&self) -> f64 {
+        let seen = match self.mask {
+            Mask::None => self.queries * self.keys,
+            Mask::Causal => self.queries * (self.queries + 1) / 2,
+        };
+        4.0 * (seen * self.heads * self.head_dim) as f64
+    }
+
     /// `1 / sqrt(head_dim)`.
     pub fn scale(&self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32

@@ -73,7 +73,10 @@ fn adapters_add_to_layers_in_8_bits() {
 #[test]
 fn an_exact_device_quantizes_nothing() {
     let d = &Device::cpu(2).expect("a pool of threads");
-    assert_eq!((d.compute(), Device::reference().with_compute(Compute::Int8).compute()), (Compute::Exact, Compute::Exact));
+    assert_eq!(
+        (d.compute(), Device::reference().with_compute(Compute::Int8).compute()),
+        (Compute::Exact, Compute::Exact)
+    );
     let layer = layer(d, Format::BF16, Weight::prepared, true);
     let exact = ops::linear(&tensor(d, 1, &[TOKENS, IN]), &layer).into_vec();
     assert_eq!(ops::project(&Activations::of(tensor(d, 1, &[TOKENS, IN])), &layer).into_vec(), exact);

@@ -14,15 +14,15 @@ const CHUNK_VALUES: usize = 16 << 20;
 
 /// The planes of some rows.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Encoded {
-    pub(super) values: Vec<u8>,
-    pub(super) scales: Vec<u8>,
-    pub(super) biases: Vec<u8>,
+pub(crate) struct Encoded {
+    pub(crate) values: Vec<u8>,
+    pub(crate) scales: Vec<u8>,
+    pub(crate) biases: Vec<u8>,
 }
 
 impl Encoded {
     /// Encodes rows of `cols` values. Refuses a layout that is only read.
-    pub(super) fn of(layout: Layout, cols: usize, values: &[f32]) -> Result<Self> {
+    pub(crate) fn of(layout: Layout, cols: usize, values: &[f32]) -> Result<Self> {
         let rows = values.len() / cols.max(1);
         let [bytes, scale_bytes, bias_bytes] = layout.plane_bytes(rows, cols);
         let mut encoded = Self { values: vec![0; bytes], scales: vec![0; scale_bytes], biases: vec![0; bias_bytes] };

@@ -5,10 +5,10 @@
 //! after the other, in chunks of rows, so that memory stays flat.
 
 mod destination;
-mod encode;
+pub(crate) mod encode;
 mod model;
 mod plan;
-mod precision;
+pub(crate) mod precision;
 mod verify;
 mod write;
 

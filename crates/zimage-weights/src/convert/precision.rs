@@ -33,6 +33,13 @@ pub enum Precision {
 /// The names of the precisions, for messages.
 pub const PRECISIONS: &str = "keep, f32, bf16, f16, int8, int6, int5, int4, int3, int2, q8_0, q4_0, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k, q6_k";
 
+impl Precision {
+    /// Whether layers get fewer than 16 bits.
+    pub fn is_quantized(self) -> bool {
+        matches!(self, Precision::Affine { .. } | Precision::Blocks(_))
+    }
+}
+
 impl FromStr for Precision {
     type Err = String;
 
@@ -71,15 +78,15 @@ pub struct Reach {
 
 /// Decides what tensors are stored as in a target.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Policy {
-    pub(super) target: Target,
-    pub(super) precision: Precision,
-    pub(super) reach: Reach,
+pub(crate) struct Policy {
+    pub(crate) target: Target,
+    pub(crate) precision: Precision,
+    pub(crate) reach: Reach,
 }
 
 impl Policy {
     /// What a tensor is stored as; `stored` is what it is now.
-    pub(super) fn layout(&self, component: Component, spec: &TensorSpec, stored: Layout) -> Layout {
+    pub(crate) fn layout(&self, component: Component, spec: &TensorSpec, stored: Layout) -> Layout {
         let wanted = match self.precision {
             Precision::Keep if self.holds(component, stored) => stored,
             Precision::Keep => Layout::Rows(Format::BF16),

@@ -97,6 +97,17 @@ impl Weights {
         self.entries.values().map(|entry| entry.size_bytes() as u64).sum()
     }
 
+    /// Bytes of the tensors whose names begin with `prefix`.
+    pub fn size_bytes_below(&self, prefix: &str) -> u64 {
+        let below = self.entries.iter().filter(|(name, _)| name.starts_with(prefix));
+        below.map(|(_, entry)| entry.size_bytes() as u64).sum()
+    }
+
+    /// Number of values of all tensors of this part.
+    pub fn parameters(&self) -> u64 {
+        self.entries.values().map(|entry| entry.elements() as u64).sum()
+    }
+
     /// How the weights are stored.
     pub fn precision(&self) -> Precision {
         Precision::of(self.entries.values())

@@ -2,6 +2,7 @@
 //!
 //! The files are those of a real diffusers checkpoint in names, shapes, shards and configs; only the numbers mean nothing.
 
+mod memory;
 mod noise;
 mod shapes;
 
@@ -16,6 +17,7 @@ use crate::open;
 use crate::schema::{self, Component, TensorSpec, TextEncoderConfig, TransformerConfig, VaeConfig};
 use crate::{Dtype, Error, Result};
 
+pub use memory::RandomWeights;
 pub use shapes::vocabulary_of;
 pub(crate) use shapes::{model_index, tokenizer_config};
 

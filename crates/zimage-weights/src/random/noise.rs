@@ -30,6 +30,13 @@ pub(super) fn write(spec: &TensorSpec, encoder: Encoder, seed: u64, out: &mut dy
     Ok(())
 }
 
+/// The first `count` random values of a tensor.
+pub(super) fn values(spec: &TensorSpec, seed: u64, count: usize) -> Vec<f32> {
+    let (mean, deviation) = moments(spec);
+    let mut random = Random::new(seed, &spec.name);
+    (0..count).map(|_| mean + deviation * random.normal()).collect()
+}
+
 /// Mean and standard deviation of a tensor's values.
 fn moments(spec: &TensorSpec) -> (f32, f32) {
     let fan_in: usize = spec.shape[1..].iter().product();

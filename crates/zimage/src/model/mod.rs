@@ -12,7 +12,7 @@ pub mod vae;
 mod tests;
 
 pub use adapters::{Adapters, Lora};
-pub use parameters::Parameters;
+pub use parameters::{Pages, Parameters, Residency, Source};
 
 use crate::{Error, Result};
 use zimage_tensor::{Tensor, ops};

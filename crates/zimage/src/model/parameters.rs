@@ -3,20 +3,78 @@
 use super::Adapters;
 use crate::Result;
 use zimage_tensor::{Device, Linear, Stored, Tensor, Weight};
-use zimage_weights::{WeightView, Weights};
+use zimage_weights::{Component, WeightView, Weights};
+
+/// Where the parameters of a component come from, by their canonical names.
+pub trait Source {
+    /// Which component it is.
+    fn component(&self) -> Component;
+
+    /// One parameter where it lies.
+    ///
+    /// # Errors
+    /// [`zimage_weights::Error`], naming the parameter.
+    fn view(&self, name: &str) -> zimage_weights::Result<WeightView>;
+
+    /// The memory of what was read.
+    fn pages(&self) -> Pages;
+}
+
+impl Source for Weights {
+    fn component(&self) -> Component {
+        self.component()
+    }
+
+    fn view(&self, name: &str) -> zimage_weights::Result<WeightView> {
+        self.tensor(name)
+    }
+
+    fn pages(&self) -> Pages {
+        Pages(Some(self.clone()))
+    }
+}
+
+/// The pages of mapped files that were read, which count as memory of this process until they are released.
+#[derive(Clone, Debug, Default)]
+pub struct Pages(Option<Weights>);
+
+impl Pages {
+    /// Lets the system take them back; what is used again is read again.
+    pub fn release(&self) {
+        if let Some(weights) = &self.0 {
+            weights.release_pages();
+        }
+    }
+}
+
+/// How much of a component's weights stays in memory between its uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Residency {
+    /// Blocks, counted from the first one, whose layers are laid out once for a device that multiplies bytes. Others
+    /// are laid out part by part when they are used.
+    pub prepared_blocks: usize,
+    /// Whether the pages of the file are released after each block that is not prepared.
+    pub streamed: bool,
+}
+
+impl Residency {
+    /// All weights where they lie in the file.
+    pub const MAPPED: Residency = Residency { prepared_blocks: 0, streamed: false };
+}
 
 /// The parameters below one name of the checkpoint tree, e.g. `layers.3.attention`.
 pub struct Parameters<'a> {
-    weights: &'a Weights,
+    source: &'a dyn Source,
     device: &'a Device,
     adapters: Option<&'a Adapters>,
+    prepared: bool,
     prefix: String,
 }
 
 impl<'a> Parameters<'a> {
     /// All parameters of a component.
-    pub fn new(weights: &'a Weights, device: &'a Device) -> Parameters<'a> {
-        Parameters { weights, device, adapters: None, prefix: String::new() }
+    pub fn new(source: &'a dyn Source, device: &'a Device) -> Parameters<'a> {
+        Parameters { source, device, adapters: None, prepared: false, prefix: String::new() }
     }
 
     /// The same parameters, with what adapters add to the linear layers.
@@ -24,9 +82,19 @@ impl<'a> Parameters<'a> {
         Parameters { adapters: Some(adapters), ..self }
     }
 
+    /// The same parameters; whether [`Parameters::linear`] prepares weights for the device.
+    pub fn prepared(self, prepared: bool) -> Parameters<'a> {
+        Parameters { prepared, ..self }
+    }
+
     /// The parameters below `name`.
     pub fn below(&self, name: impl std::fmt::Display) -> Parameters<'a> {
         Parameters { prefix: format!("{}{name}.", self.prefix), ..*self }
+    }
+
+    /// The memory of what was read.
+    pub fn pages(&self) -> Pages {
+        self.source.pages()
     }
 
     /// A weight matrix in the format of the file.
@@ -39,9 +107,11 @@ impl<'a> Parameters<'a> {
         Ok(Weight::new(self.device, stored, view.rows)?)
     }
 
-    /// The linear layer `name.weight`, without a bias.
+    /// The linear layer `name.weight` of a block, without a bias, prepared for the device if these parameters are.
     pub fn linear(&self, name: &str) -> Result<Linear> {
-        self.adapted(name, Linear::new(self.below(name).weight("weight")?, None))
+        let weight = self.below(name).weight("weight")?;
+        let weight = if self.prepared { weight.prepared() } else { weight };
+        self.adapted(name, Linear::new(weight, None))
     }
 
     /// The linear layer `name.weight`, `name.bias`.
@@ -55,7 +125,7 @@ impl<'a> Parameters<'a> {
             None => Ok(layer),
             Some(adapters) => {
                 let name = format!("{}{name}", self.prefix);
-                adapters.attach(self.device, self.weights.component(), &name, layer)
+                adapters.attach(self.device, self.source.component(), &name, layer)
             }
         }
     }
@@ -72,6 +142,6 @@ impl<'a> Parameters<'a> {
     }
 
     fn view(&self, name: &str) -> Result<WeightView> {
-        Ok(self.weights.tensor(&format!("{}{name}", self.prefix))?)
+        Ok(self.source.view(&format!("{}{name}", self.prefix))?)
     }
 }

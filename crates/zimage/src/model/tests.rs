@@ -1,5 +1,6 @@
 //! Models in the formats of other programs, with weights that their libraries quantized.
 
+use crate::model::Residency;
 use std::fs;
 use std::path::Path;
 
@@ -89,7 +90,8 @@ fn check_transformer(case: &str, checkpoint: &Checkpoint, golden: &Golden) {
     let weights = checkpoint.weights(Component::Transformer).unwrap_or_else(|error| panic!("{case}: {error}"));
     for device in devices() {
         let parameters = Parameters::new(&weights, &device);
-        let transformer = Transformer::load(checkpoint.transformer_config(), &parameters).expect("it loads");
+        let transformer =
+            Transformer::load(checkpoint.transformer_config(), &parameters, Residency::MAPPED).expect("it loads");
         let latents = golden.tensor("latents", &device).reshape(&[16, 4, 6]);
         let caption = transformer.caption(&golden.tensor("caption", &device), 4, 6).expect("finite");
         let time = transformer.time_condition(golden.values("t")[0]).expect("finite");
@@ -102,7 +104,8 @@ fn check_text_encoder(case: &str, checkpoint: &Checkpoint, golden: &Golden) {
     let weights = checkpoint.weights(Component::TextEncoder).unwrap_or_else(|error| panic!("{case}: {error}"));
     for device in devices() {
         let parameters = Parameters::new(&weights, &device);
-        let encoder = TextEncoder::load(checkpoint.text_encoder_config(), &parameters).expect("it loads");
+        let encoder =
+            TextEncoder::load(checkpoint.text_encoder_config(), &parameters, Residency::MAPPED).expect("it loads");
         let hidden = encoder.forward(&golden.ids("ids")).expect("finite").to_vec();
         assert_close(case, &golden.values("hidden"), &hidden, STAGE);
     }

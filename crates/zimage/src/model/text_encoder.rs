@@ -5,7 +5,7 @@
 //!
 //! Source: transformers `Qwen3Model`, diffusers `ZImagePipeline._encode_prompt`.
 
-use super::{Parameters, assert_finite};
+use super::{Pages, Parameters, Residency, assert_finite};
 use crate::Result;
 use zimage_tensor::{Activations, Linear, Mask, Tensor, Weight, ops};
 use zimage_weights::schema::TextEncoderConfig;
@@ -15,6 +15,8 @@ pub struct TextEncoder {
     config: TextEncoderConfig,
     embed_tokens: Weight,
     layers: Vec<Layer>,
+    residency: Residency,
+    pages: Pages,
 }
 
 struct Layer {
@@ -47,12 +49,21 @@ struct Rope {
 
 impl TextEncoder {
     /// Reads the layers that are used.
-    pub fn load(config: &TextEncoderConfig, parameters: &Parameters) -> Result<TextEncoder> {
-        let layers = (0..config.n_layers - 1).map(|i| Layer::load(&parameters.below("layers").below(i)));
+    pub fn load(config: &TextEncoderConfig, parameters: &Parameters, residency: Residency) -> Result<TextEncoder> {
+        let layers = (0..config.n_layers - 1).map(|i| {
+            let prepared = i < residency.prepared_blocks;
+            let layer = Layer::load(&parameters.below("layers").below(i).prepared(prepared))?;
+            if prepared {
+                parameters.pages().release();
+            }
+            Ok(layer)
+        });
         Ok(TextEncoder {
             config: config.clone(),
             embed_tokens: parameters.weight("embed_tokens.weight")?,
             layers: layers.collect::<Result<_>>()?,
+            residency,
+            pages: parameters.pages(),
         })
     }
 
@@ -66,6 +77,9 @@ impl TextEncoder {
         for (i, layer) in self.layers.iter().enumerate() {
             layer.forward(&mut h, &rope, &self.config);
             assert_finite(&h, "text encoder", || format!("layers.{i}"))?;
+            if self.residency.streamed && i >= self.residency.prepared_blocks {
+                self.pages.release();
+            }
         }
         Ok(h)
     }

@@ -1,15 +1,15 @@
 //! The denoising loop, as an iterator: progress, preview and cancel need no callbacks; to cancel is to stop iterating.
 
 use super::cache::{Pass, StepCache};
-use super::encode::Prompts;
+use super::encode::{Prompts, TextFeatures};
 use super::guidance::guide;
 use super::latents::{Keep, Start};
+use super::plan::Strategy;
 use super::request::GenerateRequest;
 use super::{Latents, Pipeline};
 use crate::Result;
 use crate::model::scheduler::Schedule;
 use crate::model::transformer::{Caption, Residual, TimeCondition, Transformer};
-use crate::model::vae::Cut;
 use zimage_tensor::{Device, KeepMemory, Tensor};
 
 /// One step done.
@@ -60,15 +60,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`crate::Error::Request`] when the model cannot serve the request, or those of loading and of the VAE encoder.
-    pub fn denoise(&self, request: &GenerateRequest, prompts: &Prompts, cut: Cut) -> Result<Denoise> {
+    pub fn denoise(&self, request: &GenerateRequest, prompts: &Prompts, strategy: Strategy) -> Result<Denoise> {
         let schedule = self.schedule(request)?;
-        let Start { latents, step, keep } = self.start(request, &schedule, cut)?;
+        let Start { latents, step, keep } = self.start(request, &schedule, strategy.cut)?;
         let [channels, height, width] = self.latent_shape(request);
         // What the image's encoder has left must not lie beside what the loop needs.
         self.device.release_memory();
         let memory = self.device.keep_memory();
-        let transformer = self.load_transformer()?;
-        let negative = prompts.negative.as_ref().map(|text| transformer.caption(&text.features, height, width));
+        let transformer = self.load_transformer(strategy.transformer)?;
+        let caption = |text: &TextFeatures| {
+            let features = text.features.on(transformer.device());
+            transformer.caption(&features, height, width)
+        };
+        let negative = prompts.negative.as_ref().map(caption);
         let guidance = negative.transpose()?.map(|negative| Guidance {
             negative: Branch::new(negative),
             guidance: request.guidance,
@@ -76,8 +80,8 @@ impl Pipeline {
             truncation: request.cfg_truncation,
         });
         Ok(Denoise {
-            device: self.device.clone(),
-            positive: Branch::new(transformer.caption(&prompts.positive.features, height, width)?),
+            device: transformer.device().clone(),
+            positive: Branch::new(caption(&prompts.positive)?),
             transformer,
             schedule,
             cache: request.cache,

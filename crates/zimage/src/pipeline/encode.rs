@@ -1,6 +1,7 @@
 //! Prompts -> what the transformer reads of them.
 
 use super::Pipeline;
+use super::plan::Strategy;
 use super::request::GenerateRequest;
 use crate::Result;
 use zimage_tensor::Tensor;
@@ -28,9 +29,9 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`crate::Error::Request`] for an unusable prompt, [`crate::Error::NonFinite`], or those of loading.
-    pub fn encode(&self, requests: &[GenerateRequest]) -> Result<Vec<Prompts>> {
+    pub fn encode(&self, requests: &[GenerateRequest], strategy: Strategy) -> Result<Vec<Prompts>> {
         let _memory = self.device.keep_memory();
-        let text_encoder = self.load_text_encoder()?;
+        let text_encoder = self.load_text_encoder(strategy.text_encoder)?;
         let encode = |text: &str| -> Result<TextFeatures> {
             let tokens = self.tokenizer.encode(text)?;
             if tokens.dropped > 0 {

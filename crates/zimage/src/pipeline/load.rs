@@ -1,13 +1,13 @@
 //! Opening a model: the only place where the library opens model files.
 
-use super::{Pipeline, demo};
+use super::{ComputeChoice, Pipeline, demo};
 use crate::Result;
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::text_encoder::TextEncoder;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
 use crate::model::vae::{VaeDecoder, VaeEncoder};
-use crate::model::{Adapters, Parameters};
+use crate::model::{Adapters, Parameters, Residency};
 use std::path::Path;
 use zimage_tensor::Device;
 use zimage_weights::{Checkpoint, Component, Parts};
@@ -51,21 +51,24 @@ impl Pipeline {
             checkpoint,
             device,
             adapters: Adapters::default(),
+            compute: ComputeChoice::default(),
         })
     }
 
     /// Maps the text encoder.
-    pub(super) fn load_text_encoder(&self) -> Result<TextEncoder> {
+    pub(super) fn load_text_encoder(&self, residency: Residency) -> Result<TextEncoder> {
         let weights = self.checkpoint.weights(Component::TextEncoder)?;
-        let parameters = Parameters::new(&weights, &self.device).with_adapters(&self.adapters);
-        TextEncoder::load(self.checkpoint.text_encoder_config(), &parameters)
+        let device = self.device_for(&weights);
+        let parameters = Parameters::new(&weights, &device).with_adapters(&self.adapters);
+        TextEncoder::load(self.checkpoint.text_encoder_config(), &parameters, residency)
     }
 
-    /// Maps the transformer.
-    pub(super) fn load_transformer(&self) -> Result<Transformer> {
+    /// Maps the transformer, and lays out as many of its blocks as `residency` says.
+    pub(super) fn load_transformer(&self, residency: Residency) -> Result<Transformer> {
         let weights = self.checkpoint.weights(Component::Transformer)?;
-        let parameters = Parameters::new(&weights, &self.device).with_adapters(&self.adapters);
-        Transformer::load(self.checkpoint.transformer_config(), &parameters)
+        let device = self.device_for(&weights);
+        let parameters = Parameters::new(&weights, &device).with_adapters(&self.adapters);
+        Transformer::load(self.checkpoint.transformer_config(), &parameters, residency)
     }
 
     /// Reads the decoder half of the VAE.

@@ -1,6 +1,7 @@
 //! From a request to a picture: the only file that knows the order of the stages.
 
 pub mod cache;
+mod compute;
 mod decode;
 mod demo;
 mod denoise;
@@ -13,11 +14,13 @@ mod loras;
 pub mod metadata;
 pub mod plan;
 pub mod request;
+mod residency;
 pub mod rng;
 #[cfg(test)]
 mod tests;
 
 pub use crate::model::vae::Cut;
+pub use compute::ComputeChoice;
 pub use denoise::{Denoise, Step};
 
 use crate::Result;
@@ -25,6 +28,7 @@ use crate::model::Adapters;
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::tokenizer::Tokenizer;
 use image::RgbImage;
+use plan::Budget;
 use request::GenerateRequest;
 use zimage_tensor::{Device, Tensor};
 use zimage_weights::Checkpoint;
@@ -39,6 +43,7 @@ pub struct Pipeline {
     scheduler: SchedulerConfig,
     device: Device,
     adapters: Adapters,
+    compute: ComputeChoice,
 }
 
 /// A finished picture.
@@ -69,12 +74,12 @@ impl Pipeline {
     /// # Errors
     /// Those of the stages.
     pub fn generate(&self, request: &GenerateRequest) -> Result<Picture> {
-        let cut = Cut::Whole;
-        let prompts = self.encode(std::slice::from_ref(request))?.remove(0);
-        let mut denoise = self.denoise(request, &prompts, cut)?;
+        let strategy = self.plan(request, Budget::Machine(u64::MAX))?.strategy;
+        let prompts = self.encode(std::slice::from_ref(request), strategy)?.remove(0);
+        let mut denoise = self.denoise(request, &prompts, strategy)?;
         denoise.by_ref().try_for_each(|step| step.map(drop))?;
         let latents = denoise.into_latents();
-        let image = self.decode(&latents, cut)?;
+        let image = self.decode(&latents, strategy.cut)?;
         Ok(Picture { image, latents })
     }
 

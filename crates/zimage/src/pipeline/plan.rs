@@ -1,10 +1,11 @@
 //! What a request will take, before anything is loaded: memory and work per phase.
 //!
-//! A phase's memory is its weights (mapped from their files, so the system can drop and re-read them) and its working
-//! memory, counted from the largest set of tensors that are alive at once.
+//! A phase's memory is its weights, in the form that fits ([`super::residency`]), and its working memory, counted from the
+//! largest set of tensors that are alive at once.
 
 use super::request::{GenerateRequest, Task};
 use super::{Cut, Pipeline};
+use crate::model::Residency;
 use crate::model::tokenizer::MAX_TOKENS;
 use crate::{Error, Result};
 use serde::Serialize;
@@ -48,9 +49,26 @@ pub struct Plan {
     pub steps: usize,
     /// Those of them that run the main layers; the others reuse what these added.
     pub computed_steps: usize,
-    /// Whether the VAE works in tiles.
+    /// How it is carried out.
     #[serde(skip)]
+    pub strategy: Strategy,
+}
+
+/// How a request is carried out within its budget. Only the cut acts on the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Strategy {
+    /// Whether the VAE works in tiles.
     pub cut: Cut,
+    /// How much of the text encoder stays in memory.
+    pub text_encoder: Residency,
+    /// How much of the transformer stays in memory.
+    pub transformer: Residency,
+}
+
+impl Strategy {
+    /// Nothing is cut, and all weights stay where they lie.
+    pub const WHOLE: Strategy =
+        Strategy { cut: Cut::Whole, text_encoder: Residency::MAPPED, transformer: Residency::MAPPED };
 }
 
 impl Phase {
@@ -61,6 +79,19 @@ impl Phase {
 }
 
 impl Budget {
+    /// What working memory of so many bytes leaves for weights. A machine needs some memory for all else.
+    fn left_by(self, working_bytes: u64) -> u64 {
+        match self {
+            Budget::Cap(bytes) => bytes.saturating_sub(working_bytes),
+            Budget::Machine(bytes) => (bytes - bytes / 6).saturating_sub(working_bytes),
+        }
+    }
+
+    /// Whether pages of mapped files count.
+    fn counts_mapped(self) -> bool {
+        matches!(self, Budget::Cap(_))
+    }
+
     /// The error of the phase that is furthest over the budget, if one is.
     fn exceeded_by(self, plan: &Plan) -> Option<Error> {
         let (budget_bytes, needed): (u64, fn(&Phase) -> u64) = match self {
@@ -86,28 +117,30 @@ impl Pipeline {
     /// # Errors
     /// [`Error::Memory`] when a phase needs more even so; [`Error::Weights`] when a component cannot be opened.
     pub fn plan(&self, request: &GenerateRequest, budget: Budget) -> Result<Plan> {
-        let whole = self.plan_with(request, Cut::Whole)?;
+        let whole = self.plan_with(request, Cut::Whole, budget)?;
         if budget.exceeded_by(&whole).is_none() {
             return Ok(whole);
         }
-        let tiled = self.plan_with(request, Cut::Tiles)?;
+        let tiled = self.plan_with(request, Cut::Tiles, budget)?;
         match budget.exceeded_by(&tiled) {
             None => Ok(tiled),
             Some(error) => Err(error),
         }
     }
 
-    fn plan_with(&self, request: &GenerateRequest, cut: Cut) -> Result<Plan> {
+    fn plan_with(&self, request: &GenerateRequest, cut: Cut, budget: Budget) -> Result<Plan> {
         let tokens = self.tokenizer.encode(&request.prompt)?.ids.len().min(MAX_TOKENS) as u64;
-        let mut phases = vec![self.plan_encode(request, tokens)?];
+        let (encode, text_encoder) = self.plan_encode(request, tokens, budget)?;
+        let mut phases = vec![encode];
         if !matches!(request.task, Task::TextToImage) {
             phases.push(self.plan_vae(ENCODE_IMAGE, request, cut)?);
         }
         let steps = self.steps_to_run(request)?;
         let computed_steps = request.cache.computed(steps).count();
-        phases.push(self.plan_denoise(request, tokens, (steps, computed_steps))?);
+        let (denoise, transformer) = self.plan_denoise(request, tokens, (steps, computed_steps), budget)?;
+        phases.push(denoise);
         phases.push(self.plan_vae(DECODE, request, cut)?);
-        Ok(Plan { phases, steps, computed_steps, cut })
+        Ok(Plan { phases, steps, computed_steps, strategy: Strategy { cut, text_encoder, transformer } })
     }
 
     fn steps_to_run(&self, request: &GenerateRequest) -> Result<usize> {
@@ -120,21 +153,20 @@ impl Pipeline {
         }
     }
 
-    fn plan_encode(&self, request: &GenerateRequest, tokens: u64) -> Result<Phase> {
+    fn plan_encode(&self, request: &GenerateRequest, tokens: u64, budget: Budget) -> Result<(Phase, Residency)> {
         let c = self.checkpoint.text_encoder_config();
         let (hidden, ffn) = (c.hidden_size as u64, c.intermediate_size as u64);
         let (q, kv) = ((c.n_heads * c.head_dim) as u64, (c.n_kv_heads * c.head_dim) as u64);
         let layer = 2 * hidden * q + 2 * hidden * kv + 3 * hidden * ffn;
         let flop = 2 * tokens * layer * (c.n_layers as u64 - 1) + 4 * tokens * tokens * q;
         let texts = if request.is_guided() { 2.0 } else { 1.0 };
-        Ok(Phase {
-            name: ENCODE,
-            weights_bytes: self.weights_bytes(Component::TextEncoder)?,
-            working_bytes: F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
-                + linear_scratch(hidden.max(ffn))
-                + self.branch_bytes(Component::TextEncoder, tokens * hidden.max(ffn)),
-            flop: flop as f64 * texts,
-        })
+        let working_bytes = F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
+            + linear_scratch(hidden.max(ffn))
+            + self.branch_bytes(Component::TextEncoder, tokens * hidden.max(ffn));
+        // Every text reads all weights once, so that laying them out would not pay.
+        let weights = self.weight_bytes(Component::TextEncoder)?;
+        let (residency, weights_bytes) = weights.fit_once(budget.left_by(working_bytes), budget.counts_mapped());
+        Ok((Phase { name: ENCODE, weights_bytes, working_bytes, flop: flop as f64 * texts }, residency))
     }
 
     fn plan_denoise(
@@ -142,7 +174,8 @@ impl Pipeline {
         request: &GenerateRequest,
         caption: u64,
         (steps, computed_steps): (usize, usize),
-    ) -> Result<Phase> {
+        budget: Budget,
+    ) -> Result<(Phase, Residency)> {
         let c = self.checkpoint.transformer_config();
         let (dim, ffn) = (c.dim as u64, c.ffn_hidden() as u64);
         let patches = request.width as u64 / 16 * (request.height as u64 / 16);
@@ -154,14 +187,17 @@ impl Pipeline {
         let branches = if request.is_guided() { 2 } else { 1 };
         // Each branch keeps what the main layers added to the picture's tokens.
         let kept = if computed_steps < steps { branches * patches * dim } else { 0 };
-        Ok(Phase {
-            name: DENOISE,
-            weights_bytes: self.weights_bytes(Component::Transformer)?,
-            working_bytes: F32 * (tokens * (3 * dim + (3 * dim).max(3 * ffn)) + kept)
-                + linear_scratch(ffn)
-                + self.branch_bytes(Component::Transformer, tokens * ffn),
-            flop: (layers + refiners) as f64 * branches as f64,
-        })
+        // The pool holds what attention needs at once beside what the feed-forward layer does, and for each the bytes of
+        // their inputs where those are quantized.
+        let weights = self.weight_bytes(Component::Transformer)?;
+        let (narrow, wide) = (5 * F32 * dim, 2 * F32 * ffn);
+        let working_bytes = tokens * (narrow + wide + weights.activation_bytes(dim, ffn))
+            + F32 * kept
+            + linear_scratch(ffn)
+            + self.branch_bytes(Component::Transformer, tokens * ffn);
+        let (residency, weights_bytes) = weights.fit(budget.left_by(working_bytes), budget.counts_mapped());
+        let flop = (layers + refiners) as f64 * branches as f64;
+        Ok((Phase { name: DENOISE, weights_bytes, working_bytes, flop }, residency))
     }
 
     /// Both halves of the VAE have about the same work and peak: the resnets at full resolution.

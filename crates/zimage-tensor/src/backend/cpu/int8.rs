@@ -3,8 +3,9 @@
 use super::Cpu;
 use crate::Weight;
 use crate::buffer::Buffer;
+use crate::meter::Kind;
 use zimage_kernels::gemm_i8::{self, Line, PANEL, Quantized};
-use zimage_kernels::tile::tiles;
+use zimage_kernels::tile::{TileMut, tiles};
 use zimage_kernels::{activation, bytes, rms_norm};
 
 /// Rows that are quantized at a time.
@@ -136,7 +137,7 @@ impl Cpu {
         // All rows pass by a panel at once: it may have to be packed for them.
         let pieces = tiles(&mut out, x.rows, weight.rows, x.rows, PANEL);
         let view = x.view();
-        self.threads.for_each(pieces, |mut tile, scratch| {
+        let multiply = |mut tile: TileMut<'_>, scratch: &mut Vec<f32>| {
             let index = tile.col0() / PANEL;
             let bias = bias.map(|bias| &bias[tile.col0()..][..tile.cols()]);
             let panel = match weight.panels() {
@@ -144,7 +145,8 @@ impl Cpu {
                 None => self.packed(weight, index, scratch),
             };
             gemm_i8::gemm_i8(self.level, &mut tile, view, panel, bias);
-        });
+        };
+        self.meter.measure(Kind::Linear, weight.flop(x.rows), || self.threads.for_each(pieces, multiply));
         out
     }
 

@@ -9,13 +9,15 @@ pub use int8::{Panels, QuantizedRows};
 use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv};
 use crate::buffer::{Buffer, Memory};
+use crate::meter::{Kind, Meter, Work};
 use crate::pool::{Keep, Pool};
 use crate::threads::Threads;
 use crate::{Compute, Error, Mask, MemoryUse, Result, Weight};
 use zimage_kernels::level::LEVEL_VARIABLE;
-use zimage_kernels::tile::{MatrixRef, tiles};
+use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm, rope,
+    Level, activation, attention, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm,
+    rope,
 };
 
 /// Output tile of a linear layer: a tile widens its rows of the weight once (1 Mi values at K = 4096) and then does
@@ -29,6 +31,7 @@ pub struct Cpu {
     level: Level,
     compute: Compute,
     threads: Threads,
+    meter: Meter,
     pool: Pool<Memory>,
 }
 
@@ -39,7 +42,13 @@ impl Cpu {
         if let Some(value) = asked.filter(|value| Level::from_name(value).is_none()) {
             return Err(Error::Level { variable: LEVEL_VARIABLE, value });
         }
-        Ok(Cpu { level: Level::detect(), compute: Compute::Exact, threads: Threads::new(threads)?, pool: Pool::new() })
+        Ok(Cpu {
+            level: Level::detect(),
+            compute: Compute::Exact,
+            threads: Threads::new(threads)?,
+            meter: Meter::default(),
+            pool: Pool::new(),
+        })
     }
 
     /// The same threads and memory, computing in another way.
@@ -50,6 +59,16 @@ impl Cpu {
     /// How linear layers are computed.
     pub fn compute(&self) -> Compute {
         self.compute
+    }
+
+    /// The work of a kind so far.
+    pub fn work(&self, kind: Kind) -> Work {
+        self.meter.work(kind)
+    }
+
+    /// Whether there are instructions for dot products of bytes.
+    pub fn multiplies_bytes_fast(&self) -> bool {
+        gemm_i8::is_fast(self.level)
     }
 
     /// Instruction set and threads, for people.
@@ -87,10 +106,12 @@ impl Backend for Cpu {
         let rows = x.len() / weight.cols;
         let mut out = self.take(rows * weight.rows);
         let pieces = tiles(&mut out, rows, weight.rows, LINEAR_ROWS, LINEAR_COLS);
-        self.threads.for_each(pieces, |mut tile, scratch| {
-            let a = MatrixRef::new(&x[tile.row0() * weight.cols..], tile.rows(), weight.cols, weight.cols);
-            let bias = bias.map(|b| &b[..]);
-            linear::linear_tile(self.level, &mut tile, a, weight.matrix(), bias, scratch);
+        self.meter.measure(Kind::Linear, weight.flop(rows), || {
+            self.threads.for_each(pieces, |mut tile, scratch| {
+                let a = MatrixRef::new(&x[tile.row0() * weight.cols..], tile.rows(), weight.cols, weight.cols);
+                let bias = bias.map(|b| &b[..]);
+                linear::linear_tile(self.level, &mut tile, a, weight.matrix(), bias, scratch);
+            });
         });
         out
     }
@@ -186,14 +207,15 @@ impl Backend for Cpu {
         let mut out = self.take(q.len());
         let (q_cols, kv_cols) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
         let pieces = tiles(&mut out, g.queries, q_cols, attention::QUERIES, g.head_dim);
-        self.threads.for_each(pieces, |mut tile, scratch| {
+        let attend = |mut tile: TileMut<'_>, scratch: &mut Vec<f32>| {
             let kv = tile.col0() / g.head_dim / (g.heads / g.kv_heads) * g.head_dim;
             let q = MatrixRef::new(&q[tile.row0() * q_cols + tile.col0()..], tile.rows(), g.head_dim, q_cols);
             let k = MatrixRef::new(&k[kv..], g.keys, g.head_dim, kv_cols);
             let v = MatrixRef::new(&v[kv..], g.keys, g.head_dim, kv_cols);
             let causal = (g.mask == Mask::Causal).then_some(tile.row0());
             attention::attention(self.level, &mut tile, q, k, v, g.scale(), causal, scratch);
-        });
+        };
+        self.meter.measure(Kind::Attention, g.flop(), || self.threads.for_each(pieces, attend));
         out
     }
 
@@ -201,8 +223,11 @@ impl Backend for Cpu {
         let pixels = conv.out_height() * conv.out_width();
         let mut out = self.take(conv.cout * pixels);
         let pieces = tiles(&mut out, conv.cout, pixels, conv.cout, conv.band_rows() * conv.out_width());
-        self.threads.for_each(pieces, |mut tile, scratch| {
-            conv2d::conv2d_band(self.level, conv, &mut tile, x, weight, bias, scratch);
+        let flop = 2.0 * (conv.cout * conv.cin * conv.kh * conv.kw * pixels) as f64;
+        self.meter.measure(Kind::Convolution, flop, || {
+            self.threads.for_each(pieces, |mut tile, scratch| {
+                conv2d::conv2d_band(self.level, conv, &mut tile, x, weight, bias, scratch);
+            });
         });
         out
     }

@@ -5,6 +5,7 @@ use super::super::transformer::Transformer;
 use super::{Adapters, Lora};
 use crate::goldens::tolerances::STAGE;
 use crate::goldens::{Golden, assert_close, checkpoint, devices, json, path};
+use crate::model::Residency;
 use std::sync::Arc;
 use zimage_tensor::{Device, Format, Linear, Tensor, Weight, ops};
 use zimage_weights::lora::Adapter;
@@ -28,7 +29,7 @@ fn output(model: &Checkpoint, device: &Device, adapters: &Adapters) -> Vec<f32> 
     let golden = Golden::open("lora/outputs.safetensors");
     let weights = model.weights(Component::Transformer).expect("the tiny models are complete");
     let parameters = Parameters::new(&weights, device).with_adapters(adapters);
-    let transformer = Transformer::load(model.transformer_config(), &parameters).expect("it loads");
+    let transformer = Transformer::load(model.transformer_config(), &parameters, Residency::MAPPED).expect("it loads");
     let [_, _, height, width] = golden.shape("latents")[..] else { panic!("latents of the golden") };
     let caption = transformer.caption(&golden.tensor("caption", device), height, width).expect("it fits");
     let time = transformer.time_condition(golden.values("t")[0]).expect("a time");

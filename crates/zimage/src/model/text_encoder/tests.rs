@@ -1,6 +1,7 @@
 use super::TextEncoder;
 use crate::goldens::tolerances::STAGE;
 use crate::goldens::{Golden, MODELS, assert_close, checkpoint, devices, with_parameters};
+use crate::model::Residency;
 use zimage_weights::Component;
 
 fn with_text_encoder(test: impl Fn(&Golden, &TextEncoder)) {
@@ -8,7 +9,11 @@ fn with_text_encoder(test: impl Fn(&Golden, &TextEncoder)) {
         let golden = Golden::open(&format!("text_encoder/{model}.safetensors"));
         for device in devices() {
             with_parameters(model, Component::TextEncoder, &device, |p| {
-                test(&golden, &TextEncoder::load(checkpoint(model).text_encoder_config(), p).expect("it loads"));
+                test(
+                    &golden,
+                    &TextEncoder::load(checkpoint(model).text_encoder_config(), p, Residency::MAPPED)
+                        .expect("it loads"),
+                );
             });
         }
     }

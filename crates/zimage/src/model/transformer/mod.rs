@@ -11,7 +11,7 @@ mod positions;
 #[cfg(test)]
 mod tests;
 
-use super::{Parameters, assert_finite};
+use super::{Pages, Parameters, Residency, assert_finite};
 use crate::{Error, Result};
 use block::{Block, ModulatedBlock, Modulation};
 use embed::{CaptionEmbedder, FinalLayer, TimestepEmbedder};
@@ -34,6 +34,8 @@ pub struct Transformer {
     context_refiner: Vec<Block>,
     layers: Vec<ModulatedBlock>,
     final_layer: FinalLayer,
+    residency: Residency,
+    pages: Pages,
 }
 
 /// A prompt, ready for a picture size: refined caption tokens, padded, and the rotary tables of both streams.
@@ -55,10 +57,18 @@ pub struct TimeCondition {
 pub struct Residual(Tensor);
 
 impl Transformer {
-    /// Reads the transformer.
-    pub fn load(config: &TransformerConfig, p: &Parameters) -> Result<Transformer> {
-        let modulated = |name: &str, count: usize| {
-            (0..count).map(|i| ModulatedBlock::load(config, &p.below(name).below(i))).collect::<Result<Vec<_>>>()
+    /// Reads the transformer. Blocks are counted from the first noise refiner on.
+    pub fn load(config: &TransformerConfig, p: &Parameters, residency: Residency) -> Result<Transformer> {
+        let modulated = |name: &str, first: usize, count: usize| {
+            let block = |i: usize| {
+                let prepared = first + i < residency.prepared_blocks;
+                let block = ModulatedBlock::load(config, &p.below(name).below(i).prepared(prepared))?;
+                if prepared {
+                    p.pages().release();
+                }
+                Ok(block)
+            };
+            (0..count).map(block).collect::<Result<Vec<_>>>()
         };
         let context = (0..config.n_refiner_layers).map(|i| Block::load(config, &p.below("context_refiner").below(i)));
         Ok(Transformer {
@@ -69,11 +79,25 @@ impl Transformer {
             t_embedder: TimestepEmbedder::load(config.t_scale as f32, &p.below("t_embedder"))?,
             cap_embedder: CaptionEmbedder::load(config.norm_eps as f32, &p.below("cap_embedder"))?,
             cap_pad_token: p.tensor("cap_pad_token")?,
-            noise_refiner: modulated("noise_refiner", config.n_refiner_layers)?,
+            noise_refiner: modulated("noise_refiner", 0, config.n_refiner_layers)?,
             context_refiner: context.collect::<Result<_>>()?,
-            layers: modulated("layers", config.n_layers)?,
+            layers: modulated("layers", config.n_refiner_layers, config.n_layers)?,
             final_layer: FinalLayer::load(&p.below("all_final_layer.2-1"))?,
+            residency,
+            pages: p.pages(),
         })
+    }
+
+    /// The device that it computes on; what it reads must lie there.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// After block `index` has run.
+    fn done_with(&self, index: usize) {
+        if self.residency.streamed && index >= self.residency.prepared_blocks {
+            self.pages.release();
+        }
     }
 
     /// Refines the caption features `(n, cap_feat_dim)` for latents of `height x width`. Independent of the time.
@@ -92,6 +116,7 @@ impl Transformer {
             block.forward(&mut tokens, &caption_rope);
             assert_finite(&tokens, STAGE, || format!("context_refiner.{i}"))?;
         }
+        self.done_with(usize::MAX);
         Ok(Caption {
             tokens,
             image_rope: Rope::new(&self.config, &image, &self.device)?,
@@ -160,6 +185,7 @@ impl Transformer {
         for (i, (block, modulation)) in self.noise_refiner.iter().zip(&time.noise_refiner).enumerate() {
             block.forward(&mut x, &caption.image_rope, modulation);
             assert_finite(&x, STAGE, || format!("noise_refiner.{i}"))?;
+            self.done_with(i);
         }
         Ok(x)
     }
@@ -171,6 +197,7 @@ impl Transformer {
         for (i, (block, modulation)) in self.layers.iter().zip(&time.layers).enumerate() {
             block.forward(&mut x, &caption.rope, modulation);
             assert_finite(&x, STAGE, || format!("layers.{i}"))?;
+            self.done_with(self.noise_refiner.len() + i);
         }
         Ok(x)
     }

@@ -3,13 +3,17 @@ use super::{Rope, Transformer, caption_positions, image_positions, padding};
 use crate::Error;
 use crate::goldens::tolerances::STAGE;
 use crate::goldens::{Golden, MODELS, assert_close, checkpoint, devices, json, with_parameters};
+use crate::model::Residency;
 use zimage_tensor::{Device, Tensor, ops};
 use zimage_weights::Component;
 
 fn with_transformer(model: &str, test: impl Fn(&Transformer, &Device)) {
     for device in devices() {
         with_parameters(model, Component::Transformer, &device, |p| {
-            test(&Transformer::load(checkpoint(model).transformer_config(), p).expect("it loads"), &device);
+            test(
+                &Transformer::load(checkpoint(model).transformer_config(), p, Residency::MAPPED).expect("it loads"),
+                &device,
+            );
         });
     }
 }

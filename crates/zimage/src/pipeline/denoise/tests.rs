@@ -1,8 +1,8 @@
 use super::{Denoise, Pipeline};
 use crate::goldens::path;
-use crate::model::vae::Cut;
 use crate::pipeline::cache::StepCache;
 use crate::pipeline::guidance::guide;
+use crate::pipeline::plan::Strategy;
 use crate::pipeline::request::{GenerateOptions, GenerateRequest};
 use zimage_tensor::Device;
 
@@ -12,8 +12,8 @@ fn start(cache: StepCache, steps: usize, guidance: f64) -> Denoise {
     let plain = GenerateRequest::text_to_image("a cat", 48, 32, steps, 7).expect("valid");
     let options = GenerateOptions { cache, guidance, negative_prompt: "dark".into(), ..(*plain).clone() };
     let request = GenerateRequest::new(options).expect("valid");
-    let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
-    pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts")
+    let prompts = pipeline.encode(std::slice::from_ref(&request), Strategy::WHOLE).expect("it is encoded").remove(0);
+    pipeline.denoise(&request, &prompts, Strategy::WHOLE).expect("it starts")
 }
 
 fn run(denoise: &mut Denoise, steps: usize) {

@@ -2,7 +2,7 @@
 
 use super::cache::StepCache;
 use super::image::{InitImage, Mask};
-use super::plan::Budget;
+use super::plan::{Budget, Strategy};
 use super::request::{GenerateOptions, GenerateRequest, Task};
 use super::{Cut, Latents, Pipeline};
 use crate::goldens::tolerances::{LATENTS, PIXEL};
@@ -62,8 +62,8 @@ fn check_steps(folder: &str, pipeline: &Pipeline, case: &Value) -> Latents {
     let name = case["name"].as_str().expect("a name");
     let golden = Golden::open(&format!("{folder}/{name}.safetensors"));
     let request = request(case);
-    let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
-    let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
+    let prompts = pipeline.encode(std::slice::from_ref(&request), Strategy::WHOLE).expect("it is encoded").remove(0);
+    let mut denoise = pipeline.denoise(&request, &prompts, Strategy::WHOLE).expect("it starts");
     let expected = golden.values("steps");
     let steps: Vec<_> = denoise.by_ref().map(|step| step.expect("finite")).collect();
     assert_eq!(steps.len(), golden.shape("steps")[0], "{name}: steps");
@@ -122,8 +122,9 @@ fn a_loop_takes_memory_in_its_first_step_only() {
         let request = GenerateRequest::text_to_image("a cat on a mat", width, height, 5, 7).expect("valid");
         let options = GenerateOptions { guidance, negative_prompt: "a dog".into(), ..(*request).clone() };
         let request = GenerateRequest::new(options).expect("valid");
-        let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
-        let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
+        let prompts =
+            pipeline.encode(std::slice::from_ref(&request), Strategy::WHOLE).expect("it is encoded").remove(0);
+        let mut denoise = pipeline.denoise(&request, &prompts, Strategy::WHOLE).expect("it starts");
         denoise.next().expect("a first step").expect("finite");
         let first = pipeline.device().memory();
         assert!(first.allocations > 0 && first.held_bytes > 0, "{first:?}");
@@ -145,9 +146,10 @@ fn each_stage_releases_its_memory_and_a_hundred_pictures_take_no_more_than_one()
     };
     let mut peak = None;
     for _ in 0..100 {
-        let prompts = pipeline.encode(std::slice::from_ref(&request)).expect("it is encoded").remove(0);
+        let prompts =
+            pipeline.encode(std::slice::from_ref(&request), Strategy::WHOLE).expect("it is encoded").remove(0);
         released("encode");
-        let mut denoise = pipeline.denoise(&request, &prompts, Cut::Whole).expect("it starts");
+        let mut denoise = pipeline.denoise(&request, &prompts, Strategy::WHOLE).expect("it starts");
         denoise.by_ref().for_each(|step| drop(step.expect("finite")));
         let latents = denoise.into_latents();
         released("denoise");
@@ -185,10 +187,10 @@ fn plans_cut_the_picture_where_memory_is_short_and_refuse_where_that_is_not_enou
     let pipeline = pipeline("tiny-a", 1);
     let request = GenerateRequest::text_to_image("a cat", 2048, 2048, 4, 7).expect("valid");
     let whole = pipeline.plan(&request, Budget::Machine(u64::MAX)).expect("it fits");
-    assert_eq!(whole.cut, Cut::Whole);
+    assert_eq!(whole.strategy.cut, Cut::Whole);
     let peak = whole.peak().peak_bytes();
     let tiled = pipeline.plan(&request, Budget::Cap(peak - 1)).expect("it fits in tiles");
-    assert_eq!(tiled.cut, Cut::Tiles);
+    assert_eq!(tiled.strategy.cut, Cut::Tiles);
     assert!(pipeline.plan(&request, Budget::Cap(1 << 20)).is_err_and(|e| matches!(e, crate::Error::Memory { .. })));
     assert!(peak > 2048 * 2048 * 4 * 3, "the picture alone takes more");
 }

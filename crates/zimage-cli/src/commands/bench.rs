@@ -1,0 +1,166 @@
+//! `zimage bench`: speed on random weights of the real shape, beside this machine's own peak.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+use zimage::bench::{Bench, Peak, Stage};
+use zimage::{Compute, ComputeChoice, Device};
+
+use crate::args::{BenchArgs, Shape};
+use crate::env::{machine, peak_memory};
+use crate::failure::Failure;
+use crate::output::print_line;
+use crate::progress::Progress;
+use crate::request;
+
+/// The JSON form; its keys are a contract.
+#[derive(Serialize)]
+struct Report {
+    machine: String,
+    threads: usize,
+    shape: String,
+    precision: String,
+    compute: &'static str,
+    width: usize,
+    height: usize,
+    steps: usize,
+    peak: PeakReport,
+    stages: Vec<StageReport>,
+    load_ms: u64,
+    peak_rss_bytes: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct PeakReport {
+    f32_gflops_per_core: f64,
+    int8_gops_per_core: f64,
+    read_gbytes_per_s: f64,
+}
+
+#[derive(Serialize)]
+struct StageReport {
+    name: &'static str,
+    wall_ms: f64,
+    cpu_ms: f64,
+    flop: f64,
+    gflops_per_core: f64,
+    share_of_peak: f64,
+    /// Which peak: `f32` or `int8`.
+    of: &'static str,
+}
+
+/// Runs every stage, and prints what each took.
+pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
+    let (device, threads) = device(args)?;
+    progress.note(&format!("device: {}", device.describe()));
+    progress.stage("measuring this machine");
+    let peak = Peak::measure();
+    let bench = match args.shape {
+        Shape::Turbo => Bench::turbo(args.precision, device.clone()),
+        Shape::Demo => Bench::demo(args.precision, device.clone())?,
+    };
+    let (width, height) = (args.width as usize, args.height as usize);
+    progress.stage("text encoder");
+    let mut stages = vec![bench.text_encoder()?];
+    progress.stage("loading the transformer");
+    let steps = bench.steps(width, height)?;
+    progress.stage("steps of the transformer");
+    stages.extend(bench.run(&steps, args.steps.get())?);
+    let load = steps.load;
+    drop(steps);
+    device.release_memory();
+    progress.stage("decoder of the VAE");
+    stages.push(bench.vae_decode(width, height)?);
+    progress.finish();
+    let report = Report {
+        machine: format!("{}, {} and {}", machine(), peak.instructions[0], peak.instructions[1]),
+        threads,
+        shape: args.shape.to_string(),
+        precision: args.precision.to_string(),
+        compute: device.compute().name(),
+        width,
+        height,
+        steps: args.steps.get(),
+        stages: stages.iter().map(|stage| StageReport::of(stage, &peak)).collect(),
+        peak: PeakReport {
+            f32_gflops_per_core: rounded(peak.f32_gflops),
+            int8_gops_per_core: rounded(peak.int8_gops),
+            read_gbytes_per_s: rounded(peak.read_gbytes_per_s),
+        },
+        load_ms: load.as_millis() as u64,
+        peak_rss_bytes: peak_memory(),
+    };
+    if args.json {
+        print_line(&serde_json::to_string(&report).expect("a report is plain data: this is a bug"))?;
+    } else {
+        print(&report)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The device with the arithmetic that `generate` would choose for such weights.
+fn device(args: &BenchArgs) -> Result<(Device, usize), Failure> {
+    let threads = request::threads(args.threads.map(usize::from))?;
+    let device = Device::cpu(threads).map_err(zimage::Error::from)?;
+    let compute = match args.compute.unwrap_or_default() {
+        ComputeChoice::Exact => Compute::Exact,
+        ComputeChoice::Int8 => Compute::Int8,
+        ComputeChoice::Auto if args.precision.is_quantized() && device.multiplies_bytes_fast() => Compute::Int8,
+        ComputeChoice::Auto => Compute::Exact,
+    };
+    Ok((device.with_compute(compute), threads))
+}
+
+impl StageReport {
+    fn of(stage: &Stage, peak: &Peak) -> StageReport {
+        let (best, of) = if stage.int8 { (peak.int8_gops, "int8") } else { (peak.f32_gflops, "f32") };
+        let speed = stage.work.flop / stage.work.cpu.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9;
+        StageReport {
+            name: stage.name,
+            wall_ms: millis(stage.work.wall),
+            cpu_ms: millis(stage.work.cpu),
+            flop: stage.work.flop,
+            gflops_per_core: rounded(speed),
+            share_of_peak: (speed / best * 1000.0).round() / 1000.0,
+            of,
+        }
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    rounded(time.as_secs_f64() * 1e3)
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn print(report: &Report) -> Result<(), Failure> {
+    let peak = &report.peak;
+    print_line(&format!("{}, {} threads", report.machine, report.threads))?;
+    print_line(&format!(
+        "peak of a core: {} GFLOP/s f32, {} GOP/s int8, {} GB/s read",
+        peak.f32_gflops_per_core, peak.int8_gops_per_core, peak.read_gbytes_per_s
+    ))?;
+    print_line(&format!(
+        "{} shape, {} weights, compute {}, {}x{}, {} steps",
+        report.shape, report.precision, report.compute, report.width, report.height, report.steps
+    ))?;
+    let head = ["stage", "wall ms", "cpu ms", "GFLOP", "GFLOP/s a core", "of the peak"];
+    print_line(&format!("{:<16}{:>12}{:>12}{:>12}{:>16}{:>16}", head[0], head[1], head[2], head[3], head[4], head[5]))?;
+    for stage in &report.stages {
+        let share = format!("{:.0} % {}", 100.0 * stage.share_of_peak, stage.of);
+        print_line(&format!(
+            "{:<16}{:>12}{:>12}{:>12.0}{:>16}{:>16}",
+            stage.name,
+            stage.wall_ms,
+            stage.cpu_ms,
+            stage.flop / 1e9,
+            stage.gflops_per_core,
+            share
+        ))?;
+    }
+    let memory = report.peak_rss_bytes.map_or(String::new(), |bytes| format!("; peak memory {} MiB", bytes >> 20));
+    print_line(&format!("load {} ms{memory}", report.load_ms))
+}

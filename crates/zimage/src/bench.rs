@@ -1,0 +1,196 @@
+//! Speed on random weights of a model's real shape, made in memory: no files, no download.
+//!
+//! Each stage is a call, so that a caller can tell what is running. Rates are operations over CPU time, and so per core.
+
+use crate::model::text_encoder::TextEncoder;
+use crate::model::transformer::Transformer;
+use crate::model::vae::{Cut, VaeDecoder};
+use crate::model::{Pages, Parameters, Residency, Source};
+use crate::pipeline::rng::TorchGenerator;
+use crate::{Compute, Device, Pipeline, Result};
+use std::time::{Duration, Instant};
+use zimage_tensor::Tensor;
+use zimage_tensor::meter::{Kind, Work, process_time};
+
+pub use zimage_tensor::meter::Peak;
+use zimage_weights::convert::Precision;
+use zimage_weights::random::{RandomCheckpoint, RandomWeights};
+use zimage_weights::{Component, TextEncoderConfig, TransformerConfig, VaeConfig, WeightView, schema};
+
+/// Tokens of the text: a long sentence in its chat template.
+pub const TOKENS: usize = 60;
+
+/// A model's sizes and how its weights are stored.
+#[derive(Clone, Debug)]
+pub struct Bench {
+    transformer: TransformerConfig,
+    text_encoder: TextEncoderConfig,
+    vae: VaeConfig,
+    precision: Precision,
+    device: Device,
+}
+
+/// What a stage took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Stage {
+    /// `text_encoder`, `step`, `step.linear`, `step.attention`, `step.other`, `vae_decode`.
+    pub name: &'static str,
+    /// Time, and operations.
+    pub work: Work,
+    /// Whether most of its operations are on bytes.
+    pub int8: bool,
+}
+
+/// A transformer that is ready to run steps.
+pub struct Steps {
+    transformer: Transformer,
+    features: Tensor,
+    latents: Tensor,
+    /// How long it took to get ready: to lay out weights that lie in memory.
+    pub load: Duration,
+}
+
+impl Bench {
+    /// The sizes of Z-Image-Turbo.
+    pub fn turbo(precision: Precision, device: Device) -> Bench {
+        let RandomCheckpoint { transformer, text_encoder, vae, .. } = RandomCheckpoint::turbo(0);
+        Bench { transformer, text_encoder, vae, precision, device }
+    }
+
+    /// The sizes of the embedded demo model.
+    ///
+    /// # Errors
+    /// None that a user could cause.
+    pub fn demo(precision: Precision, device: Device) -> Result<Bench> {
+        let pipeline = Pipeline::demo(device.clone())?;
+        let checkpoint = pipeline.checkpoint();
+        Ok(Bench {
+            transformer: checkpoint.transformer_config().clone(),
+            text_encoder: checkpoint.text_encoder_config().clone(),
+            vae: checkpoint.vae_config().clone(),
+            precision,
+            device,
+        })
+    }
+
+    /// The text encoder on one text of [`TOKENS`] tokens. Its weights are used once, and so not laid out before.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn text_encoder(&self) -> Result<Stage> {
+        let weights = self.weights(Component::TextEncoder, schema::text_encoder::tensors(&self.text_encoder));
+        let parameters = Parameters::new(&weights, &self.device);
+        let encoder = TextEncoder::load(&self.text_encoder, &parameters, Residency::MAPPED)?;
+        let ids: Vec<u32> = (0..TOKENS as u32).map(|i| i % self.text_encoder.vocab_size as u32).collect();
+        let (work, _) = self.measured(|| encoder.forward(&ids))?;
+        self.device.release_memory();
+        Ok(self.stage("text_encoder", work))
+    }
+
+    /// Gets the transformer ready for pictures of `width x height` pixels.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn steps(&self, width: usize, height: usize) -> Result<Steps> {
+        let weights = self.weights(Component::Transformer, schema::transformer::tensors(&self.transformer));
+        let config = &self.transformer;
+        // The random numbers are made before the clock starts.
+        Transformer::load(config, &Parameters::new(&weights, &self.device), Residency::MAPPED)?;
+        let started = Instant::now();
+        let parameters = Parameters::new(&weights, &self.device);
+        let blocks = config.n_refiner_layers + config.n_layers;
+        let residency = Residency { prepared_blocks: blocks, streamed: false };
+        let transformer = Transformer::load(config, &parameters, residency)?;
+        let load = started.elapsed();
+        let mut noise = TorchGenerator::new(0);
+        let mut random = |shape: &[usize]| Tensor::from_vec(&self.device, shape, noise.randn(shape.iter().product()));
+        let features = random(&[TOKENS, config.cap_feat_dim])?;
+        let latents = random(&[config.in_channels, height / 8, width / 8])?;
+        Ok(Steps { transformer, features, latents, load })
+    }
+
+    /// Runs steps, and tells what one takes on average: the whole of it, then its parts.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn run(&self, steps: &Steps, count: usize) -> Result<Vec<Stage>> {
+        let [_, height, width] = steps.latents.shape()[..] else { panic!("latents: this is a bug") };
+        let caption = steps.transformer.caption(&steps.features, height, width)?;
+        let _memory = self.device.keep_memory();
+        let (whole, parts) = self.measured(|| {
+            (0..count).try_for_each(|step| {
+                let time = steps.transformer.time_condition(step as f32 / count as f32)?;
+                steps.transformer.forward(&steps.latents, &caption, &time).map(drop)
+            })
+        })?;
+        let [linear, attention, convolution] = parts;
+        let rest = |all: Duration, part: fn(&Work) -> Duration| all.saturating_sub(part(&linear) + part(&attention));
+        let other = Work {
+            wall: rest(whole.wall, |work| work.wall),
+            cpu: rest(whole.cpu, |work| work.cpu),
+            flop: convolution.flop,
+        };
+        let one = |work: Work| Work {
+            wall: work.wall / count as u32,
+            cpu: work.cpu / count as u32,
+            flop: work.flop / count as f64,
+        };
+        let float = |name, work| Stage { name, work: one(work), int8: false };
+        Ok(vec![
+            self.stage("step", one(whole)),
+            self.stage("step.linear", one(linear)),
+            float("step.attention", attention),
+            float("step.other", other),
+        ])
+    }
+
+    /// The VAE's decoder, with a picture of `width x height` pixels as a whole.
+    ///
+    /// # Errors
+    /// Those of the model.
+    pub fn vae_decode(&self, width: usize, height: usize) -> Result<Stage> {
+        let weights = self.weights(Component::Vae, schema::vae::tensors(&self.vae));
+        let decoder = VaeDecoder::load(&self.vae, &Parameters::new(&weights, &self.device))?;
+        let shape = [self.vae.latent_channels, height / self.vae.downscale(), width / self.vae.downscale()];
+        let values = TorchGenerator::new(0).randn(shape.iter().product());
+        let latents = Tensor::from_vec(&self.device, &shape, values)?;
+        let (work, _) = self.measured(|| decoder.decode(&latents, Cut::Whole))?;
+        self.device.release_memory();
+        Ok(Stage { name: "vae_decode", work, int8: false })
+    }
+
+    fn stage(&self, name: &'static str, work: Work) -> Stage {
+        Stage { name, work, int8: self.device.compute() == Compute::Int8 }
+    }
+
+    fn weights(&self, component: Component, specs: Vec<zimage_weights::TensorSpec>) -> RandomWeights {
+        RandomWeights::new(component, specs, self.precision)
+    }
+
+    /// Runs something; tells its work as a whole, and that of each kind: linear, attention, convolution.
+    fn measured<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<(Work, [Work; 3])> {
+        let kinds = [Kind::Linear, Kind::Attention, Kind::Convolution];
+        let before = kinds.map(|kind| self.device.work(kind));
+        let (wall, cpu) = (Instant::now(), process_time());
+        run()?;
+        let (wall, cpu) = (wall.elapsed(), process_time().zip(cpu));
+        let cpu = cpu.map_or(wall, |(after, before)| after - before);
+        let mut parts = kinds.map(|kind| self.device.work(kind));
+        parts.iter_mut().zip(before).for_each(|(part, before)| *part = *part - before);
+        Ok((Work { wall, cpu, flop: parts.iter().map(|part| part.flop).sum() }, parts))
+    }
+}
+
+impl Source for RandomWeights {
+    fn component(&self) -> Component {
+        self.component()
+    }
+
+    fn view(&self, name: &str) -> zimage_weights::Result<WeightView> {
+        self.tensor(name)
+    }
+
+    fn pages(&self) -> Pages {
+        Pages::default()
+    }
+}
