@@ -1,5 +1,7 @@
 //! Attention of one head without a matrix of scores.
 
+pub mod int16;
+
 mod blocked;
 mod naive;
 mod panel;
