@@ -186,17 +186,29 @@ fn bench_linear(level: Level, peak: f64) {
 }
 
 fn bench_attention(level: Level, peak: f64) {
-    for (queries, keys, d, heads) in [(192, 1056, 128, 30), (192, 4128, 128, 30), (192, 4096, 512, 1)] {
-        let stride = heads * d;
-        let (q, kv, mut out) = (values(queries * stride), values(keys * stride), vec![0.0; queries * d]);
-        let (q, kv) = (MatrixRef::new(&q, queries, d, stride), MatrixRef::new(&kv, keys, d, stride));
+    // Heads of the transformer at 512 and 1024 pixels, and the VAE's one head.
+    for (keys, d, heads) in [(1088, 128, 30), (4160, 128, 30), (4096, 512, 1), (16384, 512, 1)] {
+        let (stride, queries) = (heads * d, attention::QUERIES);
+        let (q, out) = (values(queries * stride), &mut vec![0.0; queries * d]);
+        let (k, v) = (values(keys * stride), values(keys * stride));
+        let q = MatrixRef::new(&q, queries, d, stride);
+        let (k, v) = (MatrixRef::new(&k, keys, d, stride), MatrixRef::new(&v, keys, d, stride));
+        let (flops, scale) = (4.0 * (queries * keys * d) as f64, 1.0 / (d as f32).sqrt());
         let mut scratch = Vec::new();
-        let scale = 1.0 / (d as f32).sqrt();
         let what = format!("attention {queries} of {keys} tokens, head {d}");
-        print_flops(level, &what, 4.0 * (queries * keys * d) as f64, peak, || {
-            let mut tile = TileMut::whole(&mut out, queries, d);
-            attention::attention(level, &mut tile, q, kv, kv, scale, None, &mut scratch);
+        print_flops(level, &what, flops, peak, || {
+            attention::attention(level, &mut TileMut::whole(out, queries, d), q, k, v, scale, None, &mut scratch);
         });
+        if d == 128 {
+            let head = attention::int16::Head::new(level, keys, d, d);
+            let mut packed = vec![0; head.words()];
+            print_bytes(level, &format!("int16 pack {keys} tokens, head {d}"), (2 * keys * d * 4) as f64, || {
+                head.pack(&mut packed, k, v);
+            });
+            print_flops(level, &format!("int16 {what}"), flops, peak, || {
+                head.attend(&mut TileMut::whole(out, queries, d), q, &packed, scale, None, &mut scratch);
+            });
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Attention of one head without a matrix of scores.
 
+pub mod int16;
+
 mod blocked;
 mod naive;
+mod panel;
 #[cfg(target_arch = "x86_64")]
 mod panels;
-#[cfg(target_arch = "x86_64")]
 mod parts;
+mod prefetch;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -15,8 +18,8 @@ mod tests;
 use crate::Level;
 use crate::tile::{MatrixRef, TileMut};
 
-/// Queries in a block that the kernels at all levels can fill.
-pub const QUERIES: usize = 192;
+/// Queries in a block that the kernels at all levels can fill, and enough of them to pay for copying the keys.
+pub const QUERIES: usize = 384;
 
 /// `out = softmax(scale * q kᵀ) v` for a block of queries of one head against all keys.
 ///

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::panels::{self, Vector};
+use super::panel::Vector;
+use super::panels;
 use crate::tile::{MatrixRef, TileMut};
 
 /// The panels with 8 lanes and 6 x 2 accumulators: with 2 vectors of queries and a broadcast 15 of the

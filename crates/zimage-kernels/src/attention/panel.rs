@@ -1,0 +1,128 @@
+//! One panel of queries: its running sums, and what both kernels do with them.
+
+use crate::tile::TileMut;
+
+/// Queries and results of a group of panels, in values: 2 MB. A block of keys and values is brought in once per
+/// group, so it should hold all queries of a call; panels stream through the caches without harm, since each of
+/// their values meets 192 keys. (Groups of 512 KB, 2 panels of a head of 512, cost that head a fifth of its speed.)
+pub(super) const GROUP_VALUES: usize = 512 * 1024;
+
+/// A vector of f32 lanes.
+///
+/// # Safety
+/// Every method needs the CPU features of the implementing type, and its pointers must be good for
+/// `LANES` values. Methods are `#[inline(always)]`, so that they compile into a caller that has
+/// the features.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(value: Self, to: *mut f32);
+    unsafe fn add(a: Self, b: Self) -> Self;
+    unsafe fn sub(a: Self, b: Self) -> Self;
+    unsafe fn mul(a: Self, b: Self) -> Self;
+    /// `a * b + c`, rounded once where the CPU can.
+    unsafe fn mul_add(a: Self, b: Self, c: Self) -> Self;
+    /// The larger one; `b` when either is NaN.
+    unsafe fn max(a: Self, b: Self) -> Self;
+    /// 2 to the power of the integer in the low bits of each lane.
+    unsafe fn power_of_low_bits(a: Self) -> Self;
+    /// 0 where `a < b`, elsewhere (also for a NaN) `value`.
+    unsafe fn zero_where_less(a: Self, b: Self, value: Self) -> Self;
+}
+
+/// A panel of queries in the lanes of vectors, and its running sums.
+pub(super) struct Panel {
+    pub queries: usize,
+    pub vectors: usize,
+    /// Keys that the panel's first query sees, and its last one.
+    pub seen_by_first: usize,
+    pub seen_by_last: usize,
+    /// `(value_rows, width)`: the results, transposed.
+    pub out: *mut f32,
+    /// `(width)`: the largest score so far.
+    pub largest: *mut f32,
+    /// `(width)`: the sum of the weights so far.
+    pub total: *mut f32,
+}
+
+impl Panel {
+    pub fn width(&self, lanes: usize) -> usize {
+        self.vectors * lanes
+    }
+
+    /// Empties the sums.
+    ///
+    /// # Safety
+    /// `largest` and `total` hold the panel's width.
+    #[inline(always)]
+    pub unsafe fn clear(&self, lanes: usize) {
+        let width = self.width(lanes);
+        // SAFETY: as the caller promises.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.largest, width).fill(f32::NEG_INFINITY);
+            std::slice::from_raw_parts_mut(self.total, width).fill(0.0);
+        }
+    }
+
+    /// Gives the keys that a query must not see the score -inf.
+    ///
+    /// # Safety
+    /// `scores` holds `(count, width)`: those of the keys from `first` on.
+    #[inline(always)]
+    pub unsafe fn hide(&self, scores: *mut f32, first: usize, count: usize, width: usize) {
+        for key in self.seen_by_first.max(first)..first + count {
+            let hidden = (key + 1 - self.seen_by_first).min(width);
+            // SAFETY: as the caller promises.
+            let row = unsafe { std::slice::from_raw_parts_mut(scores.add((key - first) * width), width) };
+            row[..hidden].fill(f32::NEG_INFINITY);
+        }
+    }
+
+    /// Divides the sums by the total weight and writes them as rows.
+    ///
+    /// # Safety
+    /// The sums are filled, `(out.cols(), width)`.
+    #[inline(always)]
+    pub unsafe fn finish(&self, out: &mut TileMut, lanes: usize) {
+        let (width, cols) = (self.width(lanes), out.cols());
+        // SAFETY: as the caller promises.
+        let (sums, total) = unsafe {
+            (std::slice::from_raw_parts(self.out, cols * width), std::slice::from_raw_parts(self.total, width))
+        };
+        for lane in 0..self.queries {
+            let inverse = 1.0 / total[lane];
+            for (c, value) in out.row_mut(lane).iter_mut().enumerate() {
+                *value = sums[c * width + lane] * inverse;
+            }
+        }
+    }
+}
+
+/// 2^x for x <= 0 within a unit in the last place; 0 below -100, so that no weight is subnormal
+/// (multiplying with such costs a hundred cycles on many processors) and none that matters is lost:
+/// the largest weight of a query is 1.
+///
+/// # Safety
+/// The caller has the CPU features of `V`.
+#[inline(always)]
+pub(super) unsafe fn exp2<V: Vector>(x: V) -> V {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let limit = V::splat(-100.0);
+        let clamped = V::max(limit, x);
+        // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+        let round = V::splat(12_582_912.0);
+        let shifted = V::add(clamped, round);
+        let f = V::sub(clamped, V::sub(shifted, round));
+        let mut p = V::splat(EXP2[5]);
+        for coefficient in [EXP2[4], EXP2[3], EXP2[2], EXP2[1], EXP2[0], 1.0] {
+            p = V::mul_add(p, f, V::splat(coefficient));
+        }
+        V::zero_where_less(x, limit, V::mul(p, V::power_of_low_bits(shifted)))
+    }
+}
+
+/// 2^f = 1 + f * (this polynomial) on |f| <= 1/2: a fit at Chebyshev points, off by 9e-9.
+const EXP2: [f32; 6] =
+    [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];
