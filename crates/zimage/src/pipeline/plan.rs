@@ -1,7 +1,8 @@
 //! What a request will take, before anything is loaded: memory and work per phase.
 //!
 //! A phase's memory is its weights (mapped from their files, so the system can drop and re-read them) and its working
-//! memory, counted from the largest set of tensors that are alive at once.
+//! memory, counted from the largest set of tensors that are alive at once. In the transformer and the text encoder,
+//! whose loops keep their memory, that is the largest set of each width: narrow and wide layers lie side by side.
 
 use super::request::{GenerateRequest, Task};
 use super::{Cut, Pipeline};
@@ -130,7 +131,7 @@ impl Pipeline {
         Ok(Phase {
             name: ENCODE,
             weights_bytes: self.weights_bytes(Component::TextEncoder)?,
-            working_bytes: F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
+            working_bytes: F32 * tokens * (3 * hidden + 3 * q + 2 * kv + 2 * ffn)
                 + linear_scratch(hidden.max(ffn))
                 + self.branch_bytes(Component::TextEncoder, tokens * hidden.max(ffn)),
             flop: flop as f64 * texts,
@@ -157,7 +158,7 @@ impl Pipeline {
         Ok(Phase {
             name: DENOISE,
             weights_bytes: self.weights_bytes(Component::Transformer)?,
-            working_bytes: F32 * (tokens * (3 * dim + (3 * dim).max(3 * ffn)) + kept)
+            working_bytes: F32 * (tokens * (7 * dim + 2 * ffn) + kept)
                 + linear_scratch(ffn)
                 + self.branch_bytes(Component::Transformer, tokens * ffn),
             flop: (layers + refiners) as f64 * branches as f64,
