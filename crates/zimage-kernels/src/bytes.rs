@@ -1,4 +1,4 @@
-//! f32 memory seen as bytes or as cache lines, so that buffers of one kind serve all kernels.
+//! f32 memory seen as bytes, words or cache lines, so that buffers of one kind serve all kernels.
 
 use crate::gemm_i8::Line;
 
@@ -11,6 +11,12 @@ pub fn of(values: &[f32]) -> &[u8] {
 /// The bytes of values, to be written.
 pub fn of_mut(values: &mut [f32]) -> &mut [u8] {
     // SAFETY: as in `of`, and every pattern of bits is an f32.
+    unsafe { values.align_to_mut().1 }
+}
+
+/// The bits of values, to be written.
+pub fn words_mut(values: &mut [f32]) -> &mut [u32] {
+    // SAFETY: both types have every pattern of 32 bits, and the same alignment.
     unsafe { values.align_to_mut().1 }
 }
 
@@ -31,10 +37,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_memory_has_all_three_forms() {
+    fn the_same_memory_has_all_forms() {
         let mut values = vec![0.0f32; 64];
         of_mut(&mut values)[4..8].copy_from_slice(&1.5f32.to_le_bytes());
         assert_eq!((values[1], of(&values).len()), (f32::from_le_bytes(1.5f32.to_le_bytes()), 256));
+        words_mut(&mut values)[2] = 1.5f32.to_bits();
+        assert_eq!((values[2], words_mut(&mut values).len()), (1.5, 64));
         // 64 values hold 3 whole lines wherever they start, 4 when they start at one.
         assert!(matches!(lines(&values).len(), 3 | 4));
         lines_mut(&mut values).fill(Line::ZERO);

@@ -3,7 +3,7 @@
 use super::cases::{tensor, weight};
 use super::tolerances::INT8;
 use crate::delta::{Delta, Gain, Product};
-use crate::{Activations, Compute, Device, Format, Linear, Tensor, Weight, ops};
+use crate::{Activations, Compute, Device, Format, Linear, Mask, Tensor, Weight, ops};
 
 const TOKENS: usize = 37;
 const IN: usize = 704;
@@ -57,6 +57,16 @@ fn what_makes_activations_is_what_the_operations_make() {
         let x = Activations::silu_mul(tensor(d, 1, &[TOKENS, IN]), &tensor(d, 2, &[TOKENS, IN]));
         ops::project(&x, &layer(d, Format::F32, lay_out, false))
     });
+}
+
+#[test]
+fn attention_in_integers_is_near_the_exact_one() {
+    for (mask, heads, kv_heads) in [(Mask::None, 2, 2), (Mask::Causal, 4, 2)] {
+        check(&format!("attention {mask:?}"), |d, _| {
+            let kv = |seed| tensor(d, seed, &[400, kv_heads * 64]);
+            ops::attention(&tensor(d, 1, &[400, heads * 64]), &kv(2), &kv(3), heads, mask)
+        });
+    }
 }
 
 #[test]

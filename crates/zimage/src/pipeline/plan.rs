@@ -1,7 +1,8 @@
 //! What a request will take, before anything is loaded: memory and work per phase.
 //!
 //! A phase's memory is its weights, in the form that fits ([`super::residency`]), and its working memory, counted from the
-//! largest set of tensors that are alive at once.
+//! largest set of tensors that are alive at once. In the transformer and the text encoder, whose loops keep their memory,
+//! that is the largest set of each width: narrow and wide layers lie side by side.
 
 use super::request::{GenerateRequest, Task};
 use super::{Cut, Pipeline};
@@ -160,7 +161,7 @@ impl Pipeline {
         let layer = 2 * hidden * q + 2 * hidden * kv + 3 * hidden * ffn;
         let flop = 2 * tokens * layer * (c.n_layers as u64 - 1) + 4 * tokens * tokens * q;
         let texts = if request.is_guided() { 2.0 } else { 1.0 };
-        let working_bytes = F32 * tokens * (3 * hidden + (2 * ffn).max(3 * q + 2 * kv))
+        let working_bytes = F32 * tokens * (3 * hidden + 3 * q + 2 * kv + 2 * ffn)
             + linear_scratch(hidden.max(ffn))
             + self.branch_bytes(Component::TextEncoder, tokens * hidden.max(ffn));
         // Every text reads all weights once, so that laying them out would not pay.

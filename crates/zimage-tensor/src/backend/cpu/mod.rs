@@ -2,6 +2,7 @@
 //!
 //! Pieces depend on shapes alone (see `threads`), so the results don't depend on the number of threads.
 
+mod attention;
 mod int8;
 
 pub use int8::{Panels, QuantizedRows};
@@ -12,12 +13,11 @@ use crate::buffer::{Buffer, Memory};
 use crate::meter::{Kind, Meter, Work};
 use crate::pool::{Keep, Pool};
 use crate::threads::Threads;
-use crate::{Compute, Error, Mask, MemoryUse, Result, Weight};
+use crate::{Compute, Error, MemoryUse, Result, Weight};
 use zimage_kernels::level::LEVEL_VARIABLE;
-use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
+use zimage_kernels::tile::{MatrixRef, tiles};
 use zimage_kernels::{
-    Level, activation, attention, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm,
-    rope,
+    Level, activation, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
 /// Output tile of a linear layer: a tile widens its rows of the weight once (1 Mi values at K = 4096) and then does
@@ -203,20 +203,8 @@ impl Backend for Cpu {
         self.rope(x, cos, sin, head_dim, rope::rope_halves);
     }
 
-    fn attention(&self, q: &Buffer, k: &Buffer, v: &Buffer, g: Attention) -> Buffer {
-        let mut out = self.take(q.len());
-        let (q_cols, kv_cols) = (g.heads * g.head_dim, g.kv_heads * g.head_dim);
-        let pieces = tiles(&mut out, g.queries, q_cols, attention::QUERIES, g.head_dim);
-        let attend = |mut tile: TileMut<'_>, scratch: &mut Vec<f32>| {
-            let kv = tile.col0() / g.head_dim / (g.heads / g.kv_heads) * g.head_dim;
-            let q = MatrixRef::new(&q[tile.row0() * q_cols + tile.col0()..], tile.rows(), g.head_dim, q_cols);
-            let k = MatrixRef::new(&k[kv..], g.keys, g.head_dim, kv_cols);
-            let v = MatrixRef::new(&v[kv..], g.keys, g.head_dim, kv_cols);
-            let causal = (g.mask == Mask::Causal).then_some(tile.row0());
-            attention::attention(self.level, &mut tile, q, k, v, g.scale(), causal, scratch);
-        };
-        self.meter.measure(Kind::Attention, g.flop(), || self.threads.for_each(pieces, attend));
-        out
+    fn attention(&self, q: &Buffer, k: &Buffer, v: &Buffer, shape: Attention) -> Buffer {
+        self.attend(q, k, v, shape)
     }
 
     fn conv2d(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv) -> Buffer {
