@@ -2,14 +2,15 @@
 //!
 //! # Which steps are computed
 //! LeMiCa found its lists for runs of 9 steps: 0 1 2 3 5 7 8 (slow), 0 1 2 4 6 8 (medium), 0 1 2 5 8 (fast). They have
-//! one form: the opening of the schedule, where the composition is settled, is computed in full, up to a quarter of
-//! the way from the first step to the last (slow: three eighths); from there every second step is computed (fast:
-//! every third), and the last step always. A run of any number of steps follows this form. The opening is a share of
-//! the schedule, rounded up. The stride stays the same in longer runs, so that a mode computes about the same share of
-//! the steps at any length, and more steps bring the picture nearer to the one without caching; were the stride to grow
-//! with the run, every run would compute five to seven steps and waste the others that were asked for. In runs shorter
-//! than 9 steps, where a step is a larger part of the way, the stride shrinks in proportion, rounded to the nearest;
-//! runs of up to four steps are computed whole. Where a run starts from a picture, the steps that it runs are counted.
+//! one form: the opening of the schedule, where the composition is settled, is computed in full, up to a quarter of the
+//! way from the first step to the last (slow: three eighths); from there every second step is computed (fast: every
+//! third), and the last step always (slow: the last two). A run of any number of steps follows this form. The opening
+//! is a share of the schedule, rounded up. The stride stays the same in longer runs, so that a mode computes about the
+//! same share of the steps at any length, and more steps bring the picture nearer to the one without caching; were the
+//! stride to grow with the run, every run would compute five to seven steps and waste the others that were asked for.
+//! In runs shorter than 9 steps, where a step is a larger part of the way, the stride shrinks in proportion, rounded to
+//! the nearest; runs of up to four steps are computed whole. Where a run starts from a picture, the steps that it runs
+//! are counted.
 //!
 //! Source: UnicomAI LeMiCa, for Z-Image.
 
@@ -49,6 +50,8 @@ struct Form {
     opening: usize,
     /// After that, every `stride`-th step is computed.
     stride: usize,
+    /// Steps at the end that are computed in full.
+    closing: usize,
 }
 
 /// The steps of the runs that the forms were found in, less one.
@@ -93,15 +96,15 @@ impl StepCache {
         let opening = (form.opening * last).div_ceil(ORIGINAL_LAST);
         let scaled = (2 * form.stride * last + ORIGINAL_LAST) / (2 * ORIGINAL_LAST);
         let stride = scaled.clamp(1, form.stride);
-        step <= opening || step == last || (step - opening).is_multiple_of(stride)
+        step <= opening || step + form.closing > last || (step - opening).is_multiple_of(stride)
     }
 
     fn form(self) -> Option<Form> {
         match self {
             StepCache::None => None,
-            StepCache::Slow => Some(Form { opening: 3, stride: 2 }),
-            StepCache::Medium => Some(Form { opening: 2, stride: 2 }),
-            StepCache::Fast => Some(Form { opening: 2, stride: 3 }),
+            StepCache::Slow => Some(Form { opening: 3, stride: 2, closing: 2 }),
+            StepCache::Medium => Some(Form { opening: 2, stride: 2, closing: 1 }),
+            StepCache::Fast => Some(Form { opening: 2, stride: 3, closing: 1 }),
         }
     }
 }
