@@ -80,6 +80,15 @@ fn a_run_without_caching_keeps_nothing() {
 }
 
 #[test]
+fn what_is_kept_takes_no_new_memory_after_it_was_kept_once() {
+    let mut denoise = start(StepCache::Fast, 9, 3.0);
+    run(&mut denoise, 4);
+    let allocations = denoise.device.memory().allocations;
+    run(&mut denoise, 5);
+    assert_eq!(denoise.device.memory().allocations, allocations);
+}
+
+#[test]
 fn a_branch_that_missed_the_last_computed_step_is_computed_instead_of_reusing_an_older_one() {
     let mut denoise = start(StepCache::Fast, 9, 3.0);
     run(&mut denoise, 5);
