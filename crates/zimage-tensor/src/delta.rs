@@ -45,9 +45,9 @@ pub enum Factor {
     /// `up down`.
     Pair {
         /// `(rank, d)`.
-        down: Weight,
+        down: Box<Weight>,
         /// `(b, rank)`.
-        up: Weight,
+        up: Box<Weight>,
     },
 }
 
@@ -108,7 +108,7 @@ impl Delta {
             Product::Kronecker { w1, w2, skip } => {
                 let w2 = match w2 {
                     Factor::Whole(w2) => vec![Linear::new(w2, None)],
-                    Factor::Pair { down, up } => vec![Linear::new(down, None), Linear::new(up, None)],
+                    Factor::Pair { down, up } => vec![Linear::new(*down, None), Linear::new(*up, None)],
                 };
                 Branch::Kronecker { w1, w2, skip }
             }

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pool of worker threads; clones share it.
 #[derive(Clone)]
-pub struct Threads {
-    pool: Arc<rayon::ThreadPool>,
+pub struct Threads(Arc<Workers>);
+
+struct Workers {
+    pool: rayon::ThreadPool,
     /// One buffer per worker, which only that worker locks while it works.
-    scratch: Arc<[Mutex<Vec<f32>>]>,
+    scratch: Vec<Mutex<Vec<f32>>>,
 }
 
 impl std::fmt::Debug for Threads {
@@ -30,34 +32,34 @@ impl Threads {
             .build()
             .map_err(|e| Error::Threads { threads: count, reason: e.to_string() })?;
         let scratch = (0..pool.current_num_threads()).map(|_| Mutex::default()).collect();
-        Ok(Threads { pool: Arc::new(pool), scratch })
+        Ok(Threads(Arc::new(Workers { pool, scratch })))
     }
 
     /// Number of threads.
     pub fn count(&self) -> usize {
-        self.pool.current_num_threads()
+        self.0.pool.current_num_threads()
     }
 
     /// Runs `work` once per piece. Each worker keeps one scratch buffer, whose contents are those of the piece before;
     /// it grows as pieces need, and stays until [`Threads::release`]. `work` must not call this.
     pub fn for_each<P: Send>(&self, pieces: Vec<P>, work: impl Fn(P, &mut Vec<f32>) + Sync + Send) {
-        self.pool.install(|| {
+        self.0.pool.install(|| {
             pieces.into_par_iter().with_max_len(1).for_each(|piece| {
                 let worker = rayon::current_thread_index().expect("pieces run on workers: this is a bug");
-                work(piece, &mut locked(&self.scratch[worker]));
+                work(piece, &mut locked(&self.0.scratch[worker]));
             });
         });
     }
 
     /// Gives the scratch buffers back to the operating system.
     pub fn release(&self) {
-        self.scratch.iter().for_each(|scratch| *locked(scratch) = Vec::new());
+        self.0.scratch.iter().for_each(|scratch| *locked(scratch) = Vec::new());
     }
 
     /// Runs `work(out rows, in rows)` over matching chunks of `out` and `x`, whole rows of `cols` values each.
     pub fn for_rows(&self, out: &mut [f32], x: &[f32], cols: usize, work: impl Fn(&mut [f32], &[f32]) + Sync + Send) {
         let chunk = rows_per_chunk(cols) * cols;
-        self.pool.install(|| {
+        self.0.pool.install(|| {
             out.par_chunks_mut(chunk).zip(x.par_chunks(chunk)).for_each(|(out, x)| work(out, x));
         });
     }
@@ -65,7 +67,7 @@ impl Threads {
     /// Runs `work(index of the first row, rows)` over chunks of whole rows of `x`, in place.
     pub fn for_rows_mut(&self, x: &mut [f32], cols: usize, work: impl Fn(usize, &mut [f32]) + Sync + Send) {
         let rows = rows_per_chunk(cols);
-        self.pool.install(|| {
+        self.0.pool.install(|| {
             x.par_chunks_mut(rows * cols).enumerate().for_each(|(i, x)| work(i * rows, x));
         });
     }

@@ -24,7 +24,10 @@ fn low_rank(device: &Device) -> Product {
 fn kronecker(device: &Device, pair: bool) -> Product {
     let w2 = match pair {
         false => Factor::Whole(dense(device, 5, 16, &pair_product())),
-        true => Factor::Pair { down: dense(device, 3, 16, &values(23, 48)), up: dense(device, 5, 3, &values(24, 15)) },
+        true => {
+            let (down, up) = (dense(device, 3, 16, &values(23, 48)), dense(device, 5, 3, &values(24, 15)));
+            Factor::Pair { down: down.into(), up: up.into() }
+        }
     };
     Product::Kronecker { w1: tensor(device, 22, &[3, 2]), w2, skip: 2 }
 }

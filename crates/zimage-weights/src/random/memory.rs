@@ -23,8 +23,11 @@ pub struct RandomWeights {
     component: Component,
     specs: BTreeMap<String, TensorSpec>,
     policy: Policy,
-    made: Mutex<BTreeMap<(Vec<usize>, String), [Bytes; 3]>>,
+    made: Mutex<BTreeMap<Kind, [Bytes; 3]>>,
 }
+
+/// Shape, and layout with role: what decides the bytes of a tensor.
+type Kind = (Vec<usize>, String);
 
 impl RandomWeights {
     /// Weights of these names and shapes, stored as `convert` would store them in files of MLX or, for its formats, of

@@ -109,7 +109,9 @@ fn branch(device: &Device, delta: &Delta, weight: f32, gain: Option<&Gain>) -> R
             w1: Tensor::from_vec(device, &[w1.rows(), w1.cols()], w1.values())?,
             w2: match w2 {
                 Factor::Whole(w2) => Pair::Whole(stored(device, w2)?),
-                Factor::Pair { down, up } => Pair::Pair { down: stored(device, down)?, up: stored(device, up)? },
+                Factor::Pair { down, up } => {
+                    Pair::Pair { down: stored(device, down)?.into(), up: stored(device, up)?.into() }
+                }
             },
             skip: *skip,
         },
