@@ -89,3 +89,39 @@ fn prepared_bytes(specs: &[TensorSpec], prefix: &str) -> u64 {
     let layers = specs.iter().filter(|spec| spec.name.starts_with(prefix) && spec.role == Role::Linear);
     layers.filter(|spec| !has_bias(&spec.name)).map(|spec| Weight::prepared_bytes(spec.shape[0], spec.shape[1])).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 30 blocks of 180 MB that take 190 MB when they are laid out, and 300 MB beside them.
+    fn weights(compute: Compute) -> WeightBytes {
+        let (outside, block, blocks) = (300, 180, 30);
+        WeightBytes { stored: outside + block * 30, outside, block, blocks, prepared: 190, compute }
+    }
+
+    #[test]
+    fn int8_lays_out_as_many_blocks_as_fit() {
+        let fit = |available, counts| weights(Compute::Int8).fit(available, counts);
+        let all = Residency { prepared_blocks: 30, streamed: true };
+        assert_eq!(fit(300 + 30 * 190 + 180, true), (all, 300 + 30 * 190 + 180));
+        // One byte less: the file as it is, which is smaller.
+        assert_eq!(fit(300 + 30 * 190 + 179, true), (Residency::MAPPED, 300 + 30 * 180));
+        // Less than the file: some blocks, and the others one after the other.
+        let some = Residency { prepared_blocks: 10, streamed: true };
+        assert_eq!(fit(300 + 180 + 10 * 190 + 17, true), (some, 300 + 180 + 10 * 190));
+        let none = Residency { prepared_blocks: 0, streamed: true };
+        assert_eq!(fit(0, true), (none, 480));
+        // Where mapped pages do not count, they are left to the system.
+        assert_eq!(fit(1000, false), (Residency::MAPPED, 5700));
+    }
+
+    #[test]
+    fn floats_stay_mapped_or_are_streamed() {
+        let fit = |available, counts| weights(Compute::Exact).fit(available, counts);
+        assert_eq!(fit(5700, true), (Residency::MAPPED, 5700));
+        assert_eq!(fit(5699, true), (Residency { prepared_blocks: 0, streamed: true }, 480));
+        assert_eq!(fit(0, false), (Residency::MAPPED, 5700));
+        assert_eq!(weights(Compute::Int8).fit_once(1 << 40, true), (Residency::MAPPED, 5700));
+    }
+}

@@ -1,5 +1,7 @@
 //! Whole runs against diffusers.
 
+mod arithmetic;
+
 use super::cache::StepCache;
 use super::image::{InitImage, Mask};
 use super::plan::{Budget, Strategy};

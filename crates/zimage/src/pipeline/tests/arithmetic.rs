@@ -1,0 +1,98 @@
+//! Pictures by integer dot products, and weights that stay, are laid out, or come and go.
+
+use super::super::plan::{Budget, Strategy};
+use crate::model::Residency;
+use crate::pipeline::{Latents, Pipeline};
+use crate::{Compute, ComputeChoice, Device, GenerateRequest};
+use zimage_weights::Component;
+
+const PROMPTS: [&str; 3] =
+    ["a red circle on a white background", "a blue star above a green square", "a yellow house in the snow"];
+
+fn demo(choice: ComputeChoice) -> Pipeline {
+    let mut pipeline = Pipeline::demo(Device::cpu(2).expect("two threads")).expect("it opens");
+    pipeline.set_compute(choice);
+    pipeline
+}
+
+fn request(pipeline: &Pipeline, prompt: &str) -> GenerateRequest {
+    let side = pipeline.native_size();
+    GenerateRequest::text_to_image(prompt, side, side, 8, 7).expect("valid")
+}
+
+fn latents(pipeline: &Pipeline, request: &GenerateRequest, strategy: Strategy) -> Latents {
+    let prompts = pipeline.encode(std::slice::from_ref(request), strategy).expect("it is encoded").remove(0);
+    let mut denoise = pipeline.denoise(request, &prompts, strategy).expect("it starts");
+    denoise.by_ref().for_each(|step| drop(step.expect("finite")));
+    denoise.into_latents()
+}
+
+fn correlation(a: &[u8], b: &[u8]) -> f64 {
+    let mean = |x: &[u8]| x.iter().map(|&v| f64::from(v)).sum::<f64>() / x.len() as f64;
+    let (ma, mb) = (mean(a), mean(b));
+    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(a) - ma, f64::from(b) - mb);
+        (ab, aa, bb) = (ab + a * b, aa + a * a, bb + b * b);
+    }
+    ab / (aa * bb).sqrt()
+}
+
+#[test]
+fn pictures_in_8_bits_are_those_of_floats_to_the_eye() {
+    let (exact, int8) = (demo(ComputeChoice::Exact), demo(ComputeChoice::Int8));
+    for prompt in PROMPTS {
+        let request = request(&exact, prompt);
+        let [a, b] = [&exact, &int8].map(|pipeline| pipeline.generate(&request).expect("a picture").image);
+        let same = correlation(a.pixels(), b.pixels());
+        assert!(same > 0.99, "{prompt}: correlation {same}");
+        assert_ne!(a.pixels(), b.pixels(), "{prompt}: nothing was quantized");
+    }
+}
+
+#[test]
+fn bits_do_not_depend_on_where_weights_are() {
+    for choice in [ComputeChoice::Exact, ComputeChoice::Int8] {
+        let pipeline = demo(choice);
+        let request = request(&pipeline, PROMPTS[0]);
+        let expected = latents(&pipeline, &request, Strategy::WHOLE);
+        for (prepared_blocks, streamed) in [(0, true), (3, true), (1000, true), (1000, false)] {
+            let residency = Residency { prepared_blocks, streamed };
+            let strategy = Strategy { text_encoder: residency, transformer: residency, ..Strategy::WHOLE };
+            assert_eq!(latents(&pipeline, &request, strategy), expected, "{choice:?} {residency:?}");
+        }
+    }
+}
+
+#[test]
+fn floats_are_computed_as_floats_unless_told_otherwise() {
+    let found = |choice, component| demo(choice).compute(component).expect("it opens");
+    for component in [Component::Transformer, Component::TextEncoder] {
+        assert_eq!(found(ComputeChoice::Auto, component), Compute::Exact);
+        assert_eq!(found(ComputeChoice::Exact, component), Compute::Exact);
+        assert_eq!(found(ComputeChoice::Int8, component), Compute::Int8);
+    }
+    assert_eq!(found(ComputeChoice::Int8, Component::Vae), Compute::Exact);
+}
+
+#[test]
+fn short_memory_streams_weights_and_says_so_before() {
+    let pipeline = demo(ComputeChoice::Int8);
+    let request = request(&pipeline, PROMPTS[0]);
+    let plan = |budget| pipeline.plan(&request, budget);
+    let whole = plan(Budget::Machine(1 << 40)).expect("it fits");
+    let config = pipeline.checkpoint().transformer_config();
+    let blocks = config.n_layers + config.n_refiner_layers;
+    assert_eq!(whole.strategy.transformer, Residency { prepared_blocks: blocks, streamed: true });
+    assert_eq!(whole.strategy.text_encoder, Residency::MAPPED);
+
+    // Below what the laid-out blocks take, weights are mapped or streamed, and take less.
+    let weights = pipeline.weight_bytes(Component::Transformer).expect("it opens");
+    let (all, bytes) = weights.fit(1 << 40, true);
+    assert_eq!(all, whole.strategy.transformer);
+    let (short, fewer) = weights.fit(bytes / 2, true);
+    assert!(short.prepared_blocks < blocks && fewer < bytes, "{short:?}");
+
+    // On a machine with less memory they are mapped, since the system can drop mapped pages.
+    assert_eq!(weights.fit(bytes / 2, false).0, Residency::MAPPED);
+}
