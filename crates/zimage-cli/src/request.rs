@@ -77,6 +77,13 @@ impl Job {
     }
 }
 
+impl Job {
+    /// The device with the arithmetic of the transformer.
+    pub fn device(&self) -> Device {
+        self.pipeline.device().clone().with_compute(self.compute)
+    }
+}
+
 /// The picture to start from, and where to paint.
 #[derive(Clone)]
 struct StartPicture {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use zimage::pipeline::plan::{Budget, Phase};
-use zimage::{Device, GenerateRequest, Pipeline};
+use zimage::{Compute, ComputeChoice, Device, GenerateRequest, Pipeline};
 
 use crate::failure::Failure;
 use crate::output;
@@ -54,7 +54,10 @@ impl Speeds {
         if ["encode", "denoise", "decode"].iter().all(|name| self.known.contains_key(&self.key(name))) {
             return Ok(());
         }
-        let pipeline = Pipeline::demo(device.clone())?;
+        let mut pipeline = Pipeline::demo(device.clone())?;
+        if device.compute() == Compute::Int8 {
+            pipeline.set_compute(ComputeChoice::Int8);
+        }
         let side = pipeline.native_size();
         let request = GenerateRequest::text_to_image("a red circle", side, side, 2, 0)?;
         let plan = pipeline.plan(&request, Budget::Machine(u64::MAX))?;

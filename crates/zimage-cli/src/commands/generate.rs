@@ -102,7 +102,7 @@ fn learn(job: &Job, request: &GenerateRequest, plan: &Plan, timings: Timings, en
     if !matches!(request.task, Task::TextToImage) {
         return;
     }
-    let mut speeds = Speeds::load(&environment.home, job.pipeline.device());
+    let mut speeds = Speeds::load(&environment.home, &job.device());
     for (name, time) in [("encode", timings.encode), ("denoise", timings.denoise), ("decode", timings.decode)] {
         speeds.learn(&plan.phases, name, time);
     }
@@ -151,8 +151,10 @@ impl Run<'_> {
                 let load = if index == 0 { job.load_time } else { Duration::ZERO };
                 let encode = if number == 0 { encode } else { Duration::ZERO };
                 let request = request.with_seed(request.seed.wrapping_add(number as u64));
+                let is_last = index + 1 == job.requests.len() * job.count;
+                let strategy = if is_last { plan.strategy } else { plan.strategy_before_others(job.memory) };
                 let timings =
-                    self.one(&request, prompts, plan.strategy, index, Timings { load, encode, ..Timings::default() })?;
+                    self.one(&request, prompts, strategy, index, Timings { load, encode, ..Timings::default() })?;
                 if index == 0 {
                     learn(job, &request, plan, timings, self.environment);
                 }

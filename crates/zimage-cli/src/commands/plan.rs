@@ -48,8 +48,8 @@ pub fn run(args: &GenerateArgs, environment: &Environment, progress: &Progress) 
     let planned = job.requests.iter().zip(&plans).max_by_key(|(_, plan)| plan.peak().peak_bytes());
     let (request, plan) = planned.expect("there is at least one prompt: this is a bug");
 
-    let mut speeds = Speeds::load(&environment.home, job.pipeline.device());
-    speeds.calibrate(job.pipeline.device())?;
+    let mut speeds = Speeds::load(&environment.home, &job.device());
+    speeds.calibrate(&job.device())?;
     let timed = |phase| TimedPhase { phase, seconds: speeds.seconds(phase).unwrap_or(0.0) };
     let phases: Vec<TimedPhase<'_>> = plan.phases.iter().map(timed).collect();
     let report = Report {

@@ -38,6 +38,7 @@ impl Pipeline {
     /// Chooses the arithmetic of what is made from now on.
     pub fn set_compute(&mut self, choice: ComputeChoice) {
         self.compute = choice;
+        self.forget_transformer();
     }
 
     /// The arithmetic that the blocks of a component take on this device.

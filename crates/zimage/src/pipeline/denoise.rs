@@ -10,6 +10,7 @@ use super::{Latents, Pipeline};
 use crate::Result;
 use crate::model::scheduler::Schedule;
 use crate::model::transformer::{Caption, Residual, TimeCondition, Transformer};
+use std::sync::Arc;
 use zimage_tensor::{Device, KeepMemory, Tensor};
 
 /// One step done.
@@ -28,7 +29,7 @@ pub struct Step {
 /// The loop of one picture: an iterator over its steps.
 pub struct Denoise {
     device: Device,
-    transformer: Transformer,
+    transformer: Arc<Transformer>,
     schedule: Schedule,
     cache: StepCache,
     positive: Branch,
@@ -67,7 +68,7 @@ impl Pipeline {
         // What the image's encoder has left must not lie beside what the loop needs.
         self.device.release_memory();
         let memory = self.device.keep_memory();
-        let transformer = self.load_transformer(strategy.transformer)?;
+        let transformer = self.load_transformer(strategy)?;
         let caption = |text: &TextFeatures| {
             let features = text.features.on(transformer.device());
             transformer.caption(&features, height, width)

@@ -1,5 +1,6 @@
 //! Opening a model: the only place where the library opens model files.
 
+use super::plan::Strategy;
 use super::{ComputeChoice, Pipeline, demo};
 use crate::Result;
 use crate::model::scheduler::SchedulerConfig;
@@ -9,6 +10,7 @@ use crate::model::transformer::Transformer;
 use crate::model::vae::{VaeDecoder, VaeEncoder};
 use crate::model::{Adapters, Parameters, Residency};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use zimage_tensor::Device;
 use zimage_weights::{Checkpoint, Component, Parts};
 
@@ -52,6 +54,7 @@ impl Pipeline {
             device,
             adapters: Adapters::default(),
             compute: ComputeChoice::default(),
+            kept: Mutex::default(),
         })
     }
 
@@ -63,12 +66,29 @@ impl Pipeline {
         TextEncoder::load(self.checkpoint.text_encoder_config(), &parameters, residency)
     }
 
-    /// Maps the transformer, and lays out as many of its blocks as `residency` says.
-    pub(super) fn load_transformer(&self, residency: Residency) -> Result<Transformer> {
+    /// Maps the transformer, and lays out as many of its blocks as the strategy says; or takes the one that an earlier
+    /// picture kept.
+    pub(super) fn load_transformer(&self, strategy: Strategy) -> Result<Arc<Transformer>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let usable = kept.take().filter(|transformer| transformer.residency() == strategy.transformer);
+        let transformer = match usable {
+            Some(transformer) => transformer,
+            None => Arc::new(self.read_transformer(strategy)?),
+        };
+        *kept = strategy.keep_transformer.then(|| transformer.clone());
+        Ok(transformer)
+    }
+
+    fn read_transformer(&self, strategy: Strategy) -> Result<Transformer> {
         let weights = self.checkpoint.weights(Component::Transformer)?;
         let device = self.device_for(&weights);
         let parameters = Parameters::new(&weights, &device).with_adapters(&self.adapters);
-        Transformer::load(self.checkpoint.transformer_config(), &parameters, residency)
+        Transformer::load(self.checkpoint.transformer_config(), &parameters, strategy.transformer)
+    }
+
+    /// Forgets the transformer that an earlier picture kept: it is not what the next one needs.
+    pub(super) fn forget_transformer(&mut self) {
+        *self.kept.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Reads the decoder half of the VAE.

@@ -27,9 +27,11 @@ use crate::Result;
 use crate::model::Adapters;
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::tokenizer::Tokenizer;
+use crate::model::transformer::Transformer;
 use image::RgbImage;
 use plan::Budget;
 use request::GenerateRequest;
+use std::sync::{Arc, Mutex};
 use zimage_tensor::{Device, Tensor};
 use zimage_weights::Checkpoint;
 
@@ -44,6 +46,8 @@ pub struct Pipeline {
     device: Device,
     adapters: Adapters,
     compute: ComputeChoice,
+    /// The transformer of the last picture, where the next one is to find it.
+    kept: Mutex<Option<Arc<Transformer>>>,
 }
 
 /// A finished picture.

@@ -64,12 +64,18 @@ pub struct Strategy {
     pub text_encoder: Residency,
     /// How much of the transformer stays in memory.
     pub transformer: Residency,
+    /// Whether the transformer stays for the next picture, beside what decoding takes.
+    pub keep_transformer: bool,
 }
 
 impl Strategy {
     /// Nothing is cut, and all weights stay where they lie.
-    pub const WHOLE: Strategy =
-        Strategy { cut: Cut::Whole, text_encoder: Residency::MAPPED, transformer: Residency::MAPPED };
+    pub const WHOLE: Strategy = Strategy {
+        cut: Cut::Whole,
+        text_encoder: Residency::MAPPED,
+        transformer: Residency::MAPPED,
+        keep_transformer: false,
+    };
 }
 
 impl Phase {
@@ -110,6 +116,17 @@ impl Plan {
     pub fn peak(&self) -> &Phase {
         self.phases.iter().max_by_key(|phase| phase.peak_bytes()).expect("a plan has phases: this is a bug")
     }
+
+    /// The strategy for a picture that others follow: the transformer stays where it was laid out in memory, and where
+    /// the budget has room for it beside every other phase.
+    pub fn strategy_before_others(&self, budget: Budget) -> Strategy {
+        let (denoise, others): (Vec<&Phase>, Vec<&Phase>) = self.phases.iter().partition(|phase| phase.name == DENOISE);
+        let kept = denoise.iter().map(|phase| phase.weights_bytes).sum();
+        let beside = others.iter().map(|phase| phase.peak_bytes()).max().unwrap_or(0);
+        let fits = beside <= budget.left_by(kept);
+        let keep_transformer = self.strategy.transformer.prepared_blocks > 0 && fits;
+        Strategy { keep_transformer, ..self.strategy }
+    }
 }
 
 impl Pipeline {
@@ -141,7 +158,12 @@ impl Pipeline {
         let (denoise, transformer) = self.plan_denoise(request, tokens, (steps, computed_steps), budget)?;
         phases.push(denoise);
         phases.push(self.plan_vae(DECODE, request, cut)?);
-        Ok(Plan { phases, steps, computed_steps, strategy: Strategy { cut, text_encoder, transformer } })
+        Ok(Plan {
+            phases,
+            steps,
+            computed_steps,
+            strategy: Strategy { cut, text_encoder, transformer, ..Strategy::WHOLE },
+        })
     }
 
     fn steps_to_run(&self, request: &GenerateRequest) -> Result<usize> {

@@ -93,6 +93,11 @@ impl Transformer {
         &self.device
     }
 
+    /// How much of it stays in memory.
+    pub fn residency(&self) -> Residency {
+        self.residency
+    }
+
     /// After block `index` has run.
     fn done_with(&self, index: usize) {
         if self.residency.streamed && index >= self.residency.prepared_blocks {

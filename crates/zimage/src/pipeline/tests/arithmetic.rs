@@ -96,3 +96,22 @@ fn short_memory_streams_weights_and_says_so_before() {
     // On a machine with less memory they are mapped, since the system can drop mapped pages.
     assert_eq!(weights.fit(bytes / 2, false).0, Residency::MAPPED);
 }
+
+#[test]
+fn a_transformer_that_is_kept_draws_the_same_pictures_until_the_model_changes() {
+    let mut pipeline = demo(ComputeChoice::Int8);
+    let request = request(&pipeline, PROMPTS[0]);
+    let plan = pipeline.plan(&request, Budget::Machine(1 << 40)).expect("it fits");
+    let keep = plan.strategy_before_others(Budget::Machine(1 << 40));
+    assert!(keep.keep_transformer && !plan.strategy.keep_transformer);
+    let decode = plan.phases.last().expect("phases").peak_bytes();
+    assert!(!plan.strategy_before_others(Budget::Cap(decode)).keep_transformer, "it must fit beside the decoder");
+
+    let expected = latents(&pipeline, &request, plan.strategy);
+    for strategy in [keep, keep, plan.strategy] {
+        assert_eq!(latents(&pipeline, &request, strategy), expected);
+    }
+    latents(&pipeline, &request, keep);
+    pipeline.set_compute(ComputeChoice::Exact);
+    assert_ne!(latents(&pipeline, &request, keep), expected, "the kept one would multiply bytes");
+}
