@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use zimage_kernels::Level;
-use zimage_kernels::blocks::{Element, Encoder, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
+use zimage_kernels::blocks::{Element, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
 

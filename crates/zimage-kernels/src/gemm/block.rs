@@ -12,12 +12,12 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use super::copy::{self, Panels};
 use super::kernel::{self, Product, Start};
 use super::transpose::{self, F32, Place, Stored};
 #[cfg(target_arch = "x86_64")]
 use super::x86;
 use crate::Level;
-use crate::level::per_level;
 use crate::tile::{MatrixRef, TileMut};
 
 /// Values of `k` in a block: sums are cut there. A multiple of all block lengths of stored rows.
@@ -59,7 +59,7 @@ fn lanes_and_width(level: Level) -> (usize, usize) {
 }
 
 /// The vectors that x86-64 and 64-bit ARM have at least.
-const PORTABLE_LANES: usize = 4;
+pub(super) const PORTABLE_LANES: usize = 4;
 
 impl Block<'_> {
     /// The values of `k` to fill in.
@@ -77,14 +77,22 @@ impl Block<'_> {
         lanes_and_width(self.level).0
     }
 
-    /// Fills row `at` of the block with all of its columns.
-    pub(crate) fn copy_row(&mut self, at: usize, row: &[f32]) {
-        assert!(at < self.ks.len(), "row {at} of {}", self.ks.len());
-        assert_eq!(row.len(), self.cols.len(), "columns of the row");
-        let (lanes, width) = lanes_and_width(self.level);
-        let (depth, level) = (self.ks.len(), self.level);
-        let values = &mut *self.values;
-        per_level!(level, copy_row, copy_row, (values: &mut [f32], row: &[f32], at: usize, depth: usize, lanes: usize, width: usize))
+    /// Fills rows of the block from `first` on, with all of its columns.
+    pub(crate) fn copy_rows(&mut self, first: usize, rows: MatrixRef) {
+        assert!(first + rows.rows() <= self.ks.len(), "rows {first} + {} of {}", rows.rows(), self.ks.len());
+        assert_eq!(rows.cols(), self.cols.len(), "columns of the rows");
+        let depth = self.ks.len();
+        let to = Panels { to: self.values.as_mut_ptr(), width: lanes_and_width(self.level).1, depth, first };
+        // SAFETY: the block holds such rows, and the CPU has the level, as `gemm_blocks` has checked.
+        unsafe {
+            match self.level {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => x86::copy_avx512(rows, to),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => x86::copy_avx2(rows, to),
+                _ => copy::rows::<[f32; PORTABLE_LANES]>(rows, to),
+            }
+        }
     }
 
     /// Fills columns from `first` on, whole vectors, with rows of `ks().len()` values.
@@ -128,22 +136,6 @@ impl Block<'_> {
                 }
             }
         }
-    }
-}
-
-#[inline(always)]
-fn copy_row(values: &mut [f32], row: &[f32], at: usize, depth: usize, lanes: usize, width: usize) {
-    for (panel, piece) in row.chunks(width).enumerate() {
-        let panel_width = piece.len().next_multiple_of(lanes);
-        let to = &mut values[panel * width * depth + at * panel_width..][..panel_width];
-        let (to, beyond) = to.split_at_mut(piece.len());
-        // By cache lines, since a copy of unknown length is a call.
-        let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<LINE>(), piece.as_chunks::<LINE>());
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
-        to_rest.copy_from_slice(from_rest);
-        beyond.fill(0.0);
     }
 }
 

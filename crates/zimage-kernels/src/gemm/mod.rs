@@ -6,6 +6,8 @@
 //! places: its bits do not depend on the shape of the tile or on its place in it.
 
 mod block;
+mod copy;
+mod few;
 mod kernel;
 mod naive;
 mod transpose;
@@ -19,6 +21,7 @@ use crate::Level;
 use crate::tile::{MatrixRef, TileMut};
 
 pub(crate) use block::{Block, DEPTH, gemm_blocks};
+pub(crate) use few::{few, gemm_few};
 pub(crate) use kernel::Start;
 pub(crate) use transpose::{Bf16, F32, Stored};
 
@@ -39,6 +42,9 @@ pub fn gemm_nt(level: Level, out: &mut TileMut, a: MatrixRef, b: MatrixRef, bias
     level.check();
     if level == Level::Naive {
         return naive::gemm_nt(out, a, b, bias);
+    }
+    if out.rows() <= few(level) {
+        return gemm_few::<F32>(level, out, a, (bytes_of(b.data()), 4 * b.stride()), bias);
     }
     gemm_blocks(level, out, a, bias.map_or(Start::Zero, Start::Bias), |block| {
         let (ks, cols) = (block.ks(), block.cols());
@@ -63,8 +69,11 @@ pub fn gemm_nn(level: Level, out: &mut TileMut, a: MatrixRef, b: MatrixRef, accu
     let start = if accumulate { Start::Out } else { Start::Zero };
     gemm_blocks(level, out, a, start, |block| {
         let (ks, cols) = (block.ks(), block.cols());
-        for (at, k) in ks.enumerate() {
-            block.copy_row(at, &b.row(k)[cols.clone()]);
-        }
+        block.copy_rows(0, b.row_range(ks.start, ks.len()).col_range(cols.start, cols.len()));
     });
+}
+
+fn bytes_of(values: &[f32]) -> &[u8] {
+    // SAFETY: a value is 4 bytes, and bytes may lie anywhere.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }

@@ -122,7 +122,8 @@ fn infinities_and_nans_reach_the_output() {
 }
 
 /// Products whose `k` crosses the ends of blocks, and whose columns do.
-const LARGE: [(usize, usize, usize); 5] = [(13, 300, 300), (7, 257, 513), (1, 530, 256), (64, 3, 700), (6, 64, 1025)];
+const LARGE: [(usize, usize, usize); 6] =
+    [(25, 40, 258), (13, 300, 300), (7, 257, 513), (1, 530, 256), (64, 3, 700), (6, 64, 1025)];
 
 #[test]
 fn all_levels_agree_across_blocks() {

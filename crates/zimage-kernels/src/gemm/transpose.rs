@@ -1,15 +1,17 @@
 //! Rows as they are stored to columns of a block: widened and transposed in registers.
 
-use crate::vector::Vector;
+use crate::vector::{MOST_LANES, Vector};
 
 /// A vector that can transpose squares of numbers.
 ///
 /// # Safety
 /// As for [`Vector`]. `from` is good for `LANES` rows, `stride` bytes apart, of `LANES` f32 or
-/// `2 * LANES` bf16 numbers; `to` for as many vectors as a row has numbers, `step` values apart.
+/// `2 * LANES` bf16 numbers.
 pub(crate) trait Transpose: Vector {
-    unsafe fn transpose_f32(from: *const u8, stride: usize, to: *mut f32, step: usize);
-    unsafe fn transpose_bf16(from: *const u8, stride: usize, to: *mut f32, step: usize);
+    /// Calls `take(k, column)` for one column after the other.
+    unsafe fn columns_f32(from: *const u8, stride: usize, take: impl FnMut(usize, Self));
+    /// Calls `take(k, column)` for one column after the other.
+    unsafe fn columns_bf16(from: *const u8, stride: usize, take: impl FnMut(usize, Self));
 }
 
 /// How a row's numbers are stored.
@@ -21,7 +23,7 @@ pub(crate) trait Stored {
 
     /// # Safety
     /// As for [`Transpose`].
-    unsafe fn transpose<V: Transpose>(from: *const u8, stride: usize, to: *mut f32, step: usize);
+    unsafe fn columns<V: Transpose>(from: *const u8, stride: usize, take: impl FnMut(usize, V));
 
     /// # Safety
     /// `at` is good for one number.
@@ -39,9 +41,9 @@ impl Stored for F32 {
     const AT_ONCE: usize = 1;
 
     #[inline(always)]
-    unsafe fn transpose<V: Transpose>(from: *const u8, stride: usize, to: *mut f32, step: usize) {
+    unsafe fn columns<V: Transpose>(from: *const u8, stride: usize, take: impl FnMut(usize, V)) {
         // SAFETY: as the caller promises.
-        unsafe { V::transpose_f32(from, stride, to, step) }
+        unsafe { V::columns_f32(from, stride, take) }
     }
 
     #[inline(always)]
@@ -56,9 +58,9 @@ impl Stored for Bf16 {
     const AT_ONCE: usize = 2;
 
     #[inline(always)]
-    unsafe fn transpose<V: Transpose>(from: *const u8, stride: usize, to: *mut f32, step: usize) {
+    unsafe fn columns<V: Transpose>(from: *const u8, stride: usize, take: impl FnMut(usize, V)) {
         // SAFETY: as the caller promises.
-        unsafe { V::transpose_bf16(from, stride, to, step) }
+        unsafe { V::columns_bf16(from, stride, take) }
     }
 
     #[inline(always)]
@@ -86,21 +88,57 @@ pub(super) struct Place {
 #[inline(always)]
 pub(super) unsafe fn rows<V: Transpose, S: Stored>(from: *const u8, stride: usize, place: Place) {
     let Place { to, step, depth, rows } = place;
-    let at_once = S::AT_ONCE * V::LANES;
-    let whole = if rows == V::LANES { depth - depth % at_once } else { 0 };
+    let stored = Rows { from, stride, rows, depth };
     // SAFETY: as the caller promises.
     unsafe {
-        for k in (0..whole).step_by(at_once) {
-            // The same place of the rows that follow: they lie too far apart to be foreseen by the CPU.
-            for lane in 0..V::LANES {
-                V::prefetch(from.wrapping_add((lane + V::LANES) * stride + k * S::BYTES));
+        stored.each_column::<V, S>(
+            #[inline(always)]
+            |k, column| V::store(column, to.add(k * step)),
+        );
+    }
+}
+
+/// Some of the rows of a matrix, at most as many as a vector has lanes.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub from: *const u8,
+    /// Bytes from one to the next.
+    pub stride: usize,
+    pub rows: usize,
+    /// Numbers of a row.
+    pub depth: usize,
+}
+
+impl Rows {
+    /// Calls `take(k, column)` for one column after the other; lanes without a row are 0.
+    ///
+    /// # Safety
+    /// The caller has the CPU features of `V`; there are such rows, at most `V::LANES`.
+    #[inline(always)]
+    pub(super) unsafe fn each_column<V: Transpose, S: Stored>(&self, mut take: impl FnMut(usize, V)) {
+        let Rows { from, stride, rows, depth } = *self;
+        let at_once = S::AT_ONCE * V::LANES;
+        let whole = if rows == V::LANES { depth - depth % at_once } else { 0 };
+        // SAFETY: as the caller promises.
+        unsafe {
+            for k in (0..whole).step_by(at_once) {
+                // The same place of the rows that follow: they lie too far apart to be foreseen by the CPU.
+                for lane in 0..V::LANES {
+                    V::prefetch(from.wrapping_add((lane + V::LANES) * stride + k * S::BYTES));
+                }
+                S::columns::<V>(
+                    from.add(k * S::BYTES),
+                    stride,
+                    #[inline(always)]
+                    |i, column| take(k + i, column),
+                );
             }
-            S::transpose::<V>(from.add(k * S::BYTES), stride, to.add(k * step), step);
-        }
-        for k in whole..depth {
-            for lane in 0..V::LANES {
-                let value = if lane < rows { S::read(from.add(lane * stride + k * S::BYTES)) } else { 0.0 };
-                *to.add(k * step + lane) = value;
+            for k in whole..depth {
+                let mut column = [0.0; MOST_LANES];
+                for (lane, value) in column.iter_mut().enumerate().take(rows) {
+                    *value = S::read(from.add(lane * stride + k * S::BYTES));
+                }
+                take(k, V::load(column.as_ptr()));
             }
         }
     }
@@ -108,15 +146,15 @@ pub(super) unsafe fn rows<V: Transpose, S: Stored>(from: *const u8, stride: usiz
 
 impl<const N: usize> Transpose for [f32; N] {
     #[inline(always)]
-    unsafe fn transpose_f32(from: *const u8, stride: usize, to: *mut f32, step: usize) {
+    unsafe fn columns_f32(from: *const u8, stride: usize, take: impl FnMut(usize, Self)) {
         // SAFETY: as the caller promises.
-        unsafe { one_by_one::<F32, N>(N, from, stride, to, step) }
+        unsafe { one_by_one::<F32, N>(N, from, stride, take) }
     }
 
     #[inline(always)]
-    unsafe fn transpose_bf16(from: *const u8, stride: usize, to: *mut f32, step: usize) {
+    unsafe fn columns_bf16(from: *const u8, stride: usize, take: impl FnMut(usize, Self)) {
         // SAFETY: as the caller promises.
-        unsafe { one_by_one::<Bf16, N>(2 * N, from, stride, to, step) }
+        unsafe { one_by_one::<Bf16, N>(2 * N, from, stride, take) }
     }
 }
 
@@ -127,13 +165,10 @@ unsafe fn one_by_one<S: Stored, const N: usize>(
     count: usize,
     from: *const u8,
     stride: usize,
-    to: *mut f32,
-    step: usize,
+    mut take: impl FnMut(usize, [f32; N]),
 ) {
     for k in 0..count {
-        for lane in 0..N {
-            // SAFETY: as the caller promises.
-            unsafe { *to.add(k * step + lane) = S::read(from.add(lane * stride + k * S::BYTES)) };
-        }
+        // SAFETY: as the caller promises.
+        take(k, std::array::from_fn(|lane| unsafe { S::read(from.add(lane * stride + k * S::BYTES)) }));
     }
 }

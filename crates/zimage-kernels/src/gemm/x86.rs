@@ -2,9 +2,11 @@
 
 use std::arch::x86_64::*;
 
+use super::copy::{self, Panels};
+use super::few::{self, Few};
 use super::kernel::{self, Product};
 use super::transpose::{self, Place, Stored, Transpose};
-use crate::vector::methods;
+use crate::tile::MatrixRef;
 
 /// 6 x 2 accumulators: with 2 vectors and a broadcast 15 of the 16 registers.
 ///
@@ -42,41 +44,83 @@ pub(super) unsafe fn transpose_avx512<S: Stored>(from: *const u8, stride: usize,
     unsafe { transpose::rows::<__m512, S>(from, stride, place) }
 }
 
+/// # Safety
+/// As for [`copy::rows`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn copy_avx2(rows: MatrixRef, panels: Panels) {
+    // SAFETY: this function has the features of `__m256`; the rest is the caller's promise.
+    unsafe { copy::rows::<__m256>(rows, panels) }
+}
+
+/// # Safety
+/// As for [`copy::rows`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn copy_avx512(rows: MatrixRef, panels: Panels) {
+    // SAFETY: this function has the features of `__m512`; the rest is the caller's promise.
+    unsafe { copy::rows::<__m512>(rows, panels) }
+}
+
+/// # Safety
+/// As for [`few::multiply`].
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn few_avx2<S: Stored>(few: &Few) {
+    // SAFETY: this function has the features of `__m256`; the rest is the caller's promise.
+    unsafe { few::multiply::<__m256, S, { few::ROWS_OF_16 }>(few) }
+}
+
+/// # Safety
+/// As for [`few::multiply`].
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn few_avx512<S: Stored>(few: &Few) {
+    // SAFETY: this function has the features of `__m512`; the rest is the caller's promise.
+    unsafe { few::multiply::<__m512, S, { few::ROWS_OF_32 }>(few) }
+}
+
 impl Transpose for __m256 {
-    methods! {
-        transpose_f32(from: *const u8, stride: usize, to: *mut f32, step: usize) {
-            for (k, column) in square_256(from, stride).into_iter().enumerate() {
-                _mm256_storeu_ps(to.add(k * step), column);
-            }
+    #[inline(always)]
+    unsafe fn columns_f32(from: *const u8, stride: usize, mut take: impl FnMut(usize, Self)) {
+        // SAFETY: the caller has the features and the rows.
+        let columns = unsafe { square_256(from, stride) };
+        for (k, column) in columns.into_iter().enumerate() {
+            take(k, column);
         }
-        transpose_bf16(from: *const u8, stride: usize, to: *mut f32, step: usize) {
-            // A pair of numbers moves as one; then the upper one is an f32 but for its lower half.
+    }
+
+    #[inline(always)]
+    unsafe fn columns_bf16(from: *const u8, stride: usize, mut take: impl FnMut(usize, Self)) {
+        // A pair of numbers moves as one; then the upper one is an f32 but for its lower half.
+        // SAFETY: the caller has the features and the rows.
+        unsafe {
             let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
             for (k, pairs) in square_256(from, stride).into_iter().enumerate() {
                 let pairs = _mm256_castps_si256(pairs);
-                let (even, odd) = (_mm256_slli_epi32::<16>(pairs), _mm256_and_si256(pairs, upper));
-                _mm256_storeu_ps(to.add(2 * k * step), _mm256_castsi256_ps(even));
-                _mm256_storeu_ps(to.add((2 * k + 1) * step), _mm256_castsi256_ps(odd));
+                take(2 * k, _mm256_castsi256_ps(_mm256_slli_epi32::<16>(pairs)));
+                take(2 * k + 1, _mm256_castsi256_ps(_mm256_and_si256(pairs, upper)));
             }
         }
     }
 }
 
 impl Transpose for __m512 {
-    methods! {
-        transpose_f32(from: *const u8, stride: usize, to: *mut f32, step: usize) {
-            for (k, column) in square_512(from, stride).into_iter().enumerate() {
-                _mm512_storeu_ps(to.add(k * step), column);
-            }
+    #[inline(always)]
+    unsafe fn columns_f32(from: *const u8, stride: usize, mut take: impl FnMut(usize, Self)) {
+        // SAFETY: the caller has the features and the rows.
+        let columns = unsafe { square_512(from, stride) };
+        for (k, column) in columns.into_iter().enumerate() {
+            take(k, column);
         }
-        transpose_bf16(from: *const u8, stride: usize, to: *mut f32, step: usize) {
-            // As with 8 lanes.
+    }
+
+    #[inline(always)]
+    unsafe fn columns_bf16(from: *const u8, stride: usize, mut take: impl FnMut(usize, Self)) {
+        // A pair of numbers moves as one; then the upper one is an f32 but for its lower half.
+        // SAFETY: the caller has the features and the rows.
+        unsafe {
             let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
             for (k, pairs) in square_512(from, stride).into_iter().enumerate() {
                 let pairs = _mm512_castps_si512(pairs);
-                let (even, odd) = (_mm512_slli_epi32::<16>(pairs), _mm512_and_si512(pairs, upper));
-                _mm512_storeu_ps(to.add(2 * k * step), _mm512_castsi512_ps(even));
-                _mm512_storeu_ps(to.add((2 * k + 1) * step), _mm512_castsi512_ps(odd));
+                take(2 * k, _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)));
+                take(2 * k + 1, _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::Level;
 use crate::blocks::{Format, Matrix};
-use crate::gemm::{Bf16, Block, DEPTH, F32, Start, Stored, gemm_blocks, gemm_nt};
+use crate::gemm::{Bf16, Block, DEPTH, F32, Start, Stored, few, gemm_blocks, gemm_few, gemm_nt};
 use crate::tile::{MatrixRef, TileMut};
 
 /// `out = a wᵀ (+ bias)` for one tile of the output.
@@ -40,7 +40,12 @@ pub fn linear_tile(
         return gemm_nt(level, out, a, decoded, bias);
     }
     let start = bias.map_or(Start::Zero, Start::Bias);
+    let few = out.rows() <= few(level);
     match w.bytes_of(0..rows) {
+        Some((Format::BF16, bytes)) if few => gemm_few::<Bf16>(level, out, a, (bytes, 2 * k), bias),
+        Some((Format::F32, bytes)) if few && cfg!(target_endian = "little") => {
+            gemm_few::<F32>(level, out, a, (bytes, 4 * k), bias);
+        }
         Some((Format::BF16, bytes)) => gemm_blocks(level, out, a, start, |block| fill_at_once::<Bf16>(block, bytes, k)),
         Some((Format::F32, bytes)) if cfg!(target_endian = "little") => {
             gemm_blocks(level, out, a, start, |block| fill_at_once::<F32>(block, bytes, k));

@@ -7,6 +7,9 @@ mod x86;
 #[cfg(test)]
 mod tests;
 
+/// Lanes of the widest vector.
+pub(crate) const MOST_LANES: usize = 16;
+
 /// A vector of f32 lanes.
 ///
 /// # Safety

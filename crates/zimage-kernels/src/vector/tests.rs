@@ -51,9 +51,10 @@ fn vectors_compute_lane_by_lane() {
     #[cfg(target_arch = "x86_64")]
     for level in Level::supported() {
         use std::arch::x86_64::*;
-        // SAFETY: this CPU has the level.
         match level {
+            // SAFETY: this CPU has the level.
             Level::Avx2 => unsafe { check::<__m256>() },
+            // SAFETY: this CPU has the level.
             Level::Avx512 => unsafe { check::<__m512>() },
             Level::Naive | Level::Portable => {}
         }
