@@ -18,8 +18,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
 ];
 
 /// Crates from elsewhere that one of ours alone may name.
-const OWNED: [(&str, &str); 4] =
-    [("rayon", "zimage-tensor"), ("gemm-f32", "zimage-kernels"), ("clap", "zimage-cli"), ("ureq", "zimage-store")];
+const OWNED: [(&str, &str); 3] = [("rayon", "zimage-tensor"), ("clap", "zimage-cli"), ("ureq", "zimage-store")];
 
 const LONGEST_FUNCTION: usize = 70;
 const LONGEST_FILE: usize = 600;

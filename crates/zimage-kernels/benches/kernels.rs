@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use zimage_kernels::Level;
-use zimage_kernels::blocks::{Element, Encoder, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
+use zimage_kernels::blocks::{Element, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
 
@@ -32,11 +32,8 @@ fn main() {
     for level in Level::supported().into_iter().filter(|level| *level != Level::Naive) {
         let peak = peak(level);
         println!("{:8} peak {peak:.0} GFLOP/s", level.name());
-        for (name, bench) in benches.iter().filter(|(name, _)| keep(name)) {
-            // The products are the gemm crate's, which knows no level and takes the best there is.
-            if level == Level::best() || !["gemm", "linear", "conv"].contains(name) {
-                bench(level, peak);
-            }
+        for (_, bench) in benches.iter().filter(|(name, _)| keep(name)) {
+            bench(level, peak);
         }
     }
 }
@@ -159,30 +156,54 @@ mod x86 {
 }
 
 fn bench_gemm(level: Level, peak: f64) {
-    for (m, n, k) in [(1056, 256, 3840), (1056, 3840, 3840), (256, 512, 3840), (64, 256, 128)] {
+    for (m, n, k) in [(1056, 3840, 3840), (1056, 256, 10240), (60, 2560, 2560), (64, 256, 128)] {
         let (a, b, mut out) = (values(m * k), values(n * k), vec![0.0; m * n]);
         let (a, b) = (MatrixRef::contiguous(&a, m, k), MatrixRef::contiguous(&b, n, k));
         print_flops(level, &format!("gemm_nt {m} x {n} x {k}"), 2.0 * (m * n * k) as f64, peak, || {
             gemm::gemm_nt(level, &mut TileMut::whole(&mut out, m, n), a, b, None);
         });
     }
+    let (m, n, k) = (256, 2048, 1152);
+    let (a, b, mut out) = (values(m * k), values(n * k), vec![0.0; m * n]);
+    let (a, b) = (MatrixRef::contiguous(&a, m, k), MatrixRef::contiguous(&b, k, n));
+    print_flops(level, &format!("gemm_nn {m} x {n} x {k}"), 2.0 * (m * n * k) as f64, peak, || {
+        gemm::gemm_nn(level, &mut TileMut::whole(&mut out, m, n), a, b, true);
+    });
 }
 
+/// Tiles as the CPU backend cuts them, at the tokens of a picture, of a prompt, and of one modulation.
 fn bench_linear(level: Level, peak: f64) {
-    let (n, k) = (1024, 3840);
-    for (m, tile_cols) in [(1056, 256), (1056, 512), (128, 256), (20, 256), (1, 256)] {
-        let mut w = vec![0; Format::BF16.row_bytes(k) * n];
-        Encoder::BF16.encode(&values(n * k), &mut w);
-        let (a, mut out, mut scratch) = (values(m * k), vec![0.0; m * n], Vec::new());
-        let a = MatrixRef::contiguous(&a, m, k);
-        let w = Matrix::rows_of(Format::BF16, n, k, &w).expect("a weight of these sizes");
-        let what = format!("linear bf16 {m} x {n} x {k}, tiles of {tile_cols}");
-        print_flops(level, &what, 2.0 * (m * n * k) as f64, peak, || {
-            for tile in &mut tiles(&mut out, m, n, m, tile_cols) {
-                linear::linear_tile(level, tile, a, w, None, &mut scratch);
-            }
-        });
+    let tokens = [(Format::BF16, 4160), (Format::BF16, 1056), (Format::BF16, 60), (Format::BF16, 8), (Format::BF16, 1)];
+    let others = [Format::F32, Format::F16, Format::Q8_0, Format::Q4K].into_iter().flat_map(|f| [(f, 1056), (f, 60)]);
+    for (format, m) in tokens.into_iter().chain(others) {
+        let (n, k) = (1024, 3840);
+        let encoder = format.encoder().expect("a format that is written");
+        let mut w = vec![0; format.row_bytes(k) * n];
+        encoder.encode(&values(n * k), &mut w);
+        let w = Matrix::rows_of(format, n, k, &w).expect("a weight of these sizes");
+        bench_weight(level, peak, format.name(), w, m);
     }
+    for m in [1056, 60] {
+        let (n, k) = (1024, 3840);
+        let encoder = Scaled::affine(8, 64, ScaleType::BF16).encoder().expect("a format that is written");
+        let layout = Layout::Scaled(encoder.format());
+        let [mut packed, mut scales, mut biases] = layout.plane_bytes(n, k).map(|bytes| vec![0; bytes]);
+        encoder.encode(&values(n * k), &mut packed, &mut scales, &mut biases);
+        let planes = Planes { values: &packed, scales: &scales, biases: &biases };
+        let w = Matrix::new(layout, n, k, planes, 1.0).expect("planes of these sizes");
+        bench_weight(level, peak, "mlx 8-bit", w, m);
+    }
+}
+
+fn bench_weight(level: Level, peak: f64, name: &str, w: Matrix, m: usize) {
+    let (n, k) = (w.rows(), w.cols());
+    let (a, mut out, mut scratch) = (values(m * k), vec![0.0; m * n], Vec::new());
+    let a = MatrixRef::contiguous(&a, m, k);
+    print_flops(level, &format!("linear {name} {m} x {n} x {k}"), 2.0 * (m * n * k) as f64, peak, || {
+        for tile in &mut tiles(&mut out, m, n, 1024, 256) {
+            linear::linear_tile(level, tile, a.row_range(tile.row0(), tile.rows()), w, None, &mut scratch);
+        }
+    });
 }
 
 fn bench_attention(level: Level, peak: f64) {

@@ -1,35 +1,12 @@
 //! One panel of queries: its running sums, and what both kernels do with them.
 
 use crate::tile::TileMut;
+use crate::vector::Vector;
 
 /// Queries and results of a group of panels, in values: 2 MB. A block of keys and values is brought in once per
 /// group, so it should hold all queries of a call; panels stream through the caches without harm, since each of
 /// their values meets 192 keys. (Groups of 512 KB, 2 panels of a head of 512, cost that head a fifth of its speed.)
 pub(super) const GROUP_VALUES: usize = 512 * 1024;
-
-/// A vector of f32 lanes.
-///
-/// # Safety
-/// Every method needs the CPU features of the implementing type, and its pointers must be good for
-/// `LANES` values. Methods are `#[inline(always)]`, so that they compile into a caller that has
-/// the features.
-pub(super) trait Vector: Copy {
-    const LANES: usize;
-    unsafe fn splat(value: f32) -> Self;
-    unsafe fn load(from: *const f32) -> Self;
-    unsafe fn store(value: Self, to: *mut f32);
-    unsafe fn add(a: Self, b: Self) -> Self;
-    unsafe fn sub(a: Self, b: Self) -> Self;
-    unsafe fn mul(a: Self, b: Self) -> Self;
-    /// `a * b + c`, rounded once where the CPU can.
-    unsafe fn mul_add(a: Self, b: Self, c: Self) -> Self;
-    /// The larger one; `b` when either is NaN.
-    unsafe fn max(a: Self, b: Self) -> Self;
-    /// 2 to the power of the integer in the low bits of each lane.
-    unsafe fn power_of_low_bits(a: Self) -> Self;
-    /// 0 where `a < b`, elsewhere (also for a NaN) `value`.
-    unsafe fn zero_where_less(a: Self, b: Self, value: Self) -> Self;
-}
 
 /// A panel of queries in the lanes of vectors, and its running sums.
 pub(super) struct Panel {

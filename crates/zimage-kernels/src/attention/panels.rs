@@ -13,11 +13,12 @@
 //! because rows of a head lie pages apart in a tensor of all heads; it is the block that stays in L2.
 //! A lane never meets another one, so a query's bits do not depend on its neighbours.
 
-use super::panel::{GROUP_VALUES, Panel, Vector, exp2};
+use super::panel::{GROUP_VALUES, Panel, exp2};
 use super::parts::Parts;
 use super::prefetch;
 use super::visible;
 use crate::tile::{MatrixRef, TileMut};
+use crate::vector::Vector;
 
 /// Keys per block: their scores with one panel of 48 queries are 36 KB.
 const KEYS: usize = 192;

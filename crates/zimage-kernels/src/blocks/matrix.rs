@@ -115,16 +115,15 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
-    /// The rows as f32 where they lie, when that is how they are stored, aligned, on a little-endian machine.
-    pub(crate) fn as_f32(&self, rows: Range<usize>) -> Option<&'a [f32]> {
-        if cfg!(target_endian = "big") || self.layout != Layout::Rows(Format::F32) {
-            return None;
-        }
-        let (start, end) = (self.skipped + rows.start, self.skipped + rows.end);
-        let bytes = &self.planes.values[4 * start * self.cols..4 * end * self.cols];
-        // SAFETY: every pattern of 4 bytes is an f32.
-        let (before, values, after) = unsafe { bytes.align_to::<f32>() };
-        (before.is_empty() && after.is_empty()).then_some(values)
+    /// The bytes of some rows where they lie, in a format that stores a row as one run of them.
+    ///
+    /// # Panics
+    /// When the matrix has no such rows.
+    pub(crate) fn bytes_of(&self, rows: Range<usize>) -> Option<(Format, &'a [u8])> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let Layout::Rows(format) = self.layout else { return None };
+        let bytes = format.row_bytes(self.cols);
+        Some((format, &self.planes.values[(self.skipped + rows.start) * bytes..(self.skipped + rows.end) * bytes]))
     }
 
     /// The step of the integers that a row is stored as, where it has just one: 8 bits, one scale for the row, no bias.

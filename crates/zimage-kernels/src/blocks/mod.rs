@@ -179,7 +179,7 @@ impl Format {
         self.decode_at(Level::detect(), src, dst);
     }
 
-    fn decode_at(self, level: Level, src: &[u8], dst: &mut [f32]) {
+    pub(crate) fn decode_at(self, level: Level, src: &[u8], dst: &mut [f32]) {
         assert_eq!(src.len(), self.row_bytes(dst.len()), "bytes of {} {} values", dst.len(), self.name());
         macro_rules! at_level {
             ($decode:path) => {

@@ -1,16 +1,29 @@
 //! Products of f32 matrices into one tile.
 //!
-//! Above the naive level the work is done by the `gemm-f32` crate on the calling thread. The bits of
-//! an element may depend on the shape of its tile, so a caller that wants the same picture for
-//! any number of threads uses tiles of a fixed shape.
+//! Above the naive level the right operand is copied block by block into the order in which it is
+//! read ([`block`]), and all rows of the left one are multiplied with a block while it is in the
+//! cache ([`kernel`]). An element is the sum of its products in the order of `k`, cut at fixed
+//! places: its bits do not depend on the shape of the tile or on its place in it.
 
+mod block;
+mod copy;
+mod few;
+mod kernel;
 mod naive;
+mod transpose;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 #[cfg(test)]
 mod tests;
 
 use crate::Level;
 use crate::tile::{MatrixRef, TileMut};
+
+pub(crate) use block::{Block, DEPTH, gemm_blocks};
+pub(crate) use few::{few, gemm_few};
+pub(crate) use kernel::Start;
+pub(crate) use transpose::{Bf16, F32, Stored};
 
 /// `out[i][j] = sum_k a[i][k] * b[j][k] (+ bias[j])`: a linear layer's product, with `b` the
 /// weight as checkpoints store it.
@@ -30,13 +43,13 @@ pub fn gemm_nt(level: Level, out: &mut TileMut, a: MatrixRef, b: MatrixRef, bias
     if level == Level::Naive {
         return naive::gemm_nt(out, a, b, bias);
     }
-    if let Some(bias) = bias {
-        for r in 0..out.rows() {
-            out.row_mut(r).copy_from_slice(bias);
-        }
+    if out.rows() <= few(level) {
+        return gemm_few::<F32>(level, out, a, (bytes_of(b.data()), 4 * b.stride()), bias);
     }
-    let strides = Strides { b_row: 1, b_col: b.stride() };
-    product(out, a, b, strides, bias.is_some());
+    gemm_blocks(level, out, a, bias.map_or(Start::Zero, Start::Bias), |block| {
+        let (ks, cols) = (block.ks(), block.cols());
+        block.transpose_f32(0, b.row_range(cols.start, cols.len()).col_range(ks.start, ks.len()));
+    });
 }
 
 /// `out[i][j] = sum_k a[i][k] * b[k][j]`, or `out[i][j] += ...` when `accumulate`.
@@ -53,52 +66,14 @@ pub fn gemm_nn(level: Level, out: &mut TileMut, a: MatrixRef, b: MatrixRef, accu
     if level == Level::Naive {
         return naive::gemm_nn(out, a, b, accumulate);
     }
-    let strides = Strides { b_row: b.stride(), b_col: 1 };
-    product(out, a, b, strides, accumulate);
+    let start = if accumulate { Start::Out } else { Start::Zero };
+    gemm_blocks(level, out, a, start, |block| {
+        let (ks, cols) = (block.ks(), block.cols());
+        block.copy_rows(0, b.row_range(ks.start, ks.len()).col_range(cols.start, cols.len()));
+    });
 }
 
-/// How the product walks `b`, seen as a `(k, n)` matrix.
-struct Strides {
-    b_row: usize,
-    b_col: usize,
-}
-
-/// Calls the `gemm-f32` crate; the callers above have compared all shapes.
-///
-/// Its kernels write columns, so the transposed product is asked for: `out^T = b^T a^T`.
-fn product(out: &mut TileMut, a: MatrixRef, b: MatrixRef, strides: Strides, accumulate: bool) {
-    let (m, n, k) = (out.rows(), out.cols(), a.cols());
-    if k == 0 && !accumulate {
-        for r in 0..m {
-            out.row_mut(r).fill(0.0);
-        }
-    }
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
-    // SAFETY: `a` and `b` are views whose constructors checked their data; `out` is a tile of m
-    // rows of n values that nobody else reaches, and it cannot overlap the shared views.
-    unsafe {
-        gemm_f32::gemm::f32::get_gemm_fn()(
-            n,
-            m,
-            k,
-            out.as_mut_ptr(),
-            out.stride() as isize,
-            1,
-            accumulate,
-            b.data().as_ptr(),
-            strides.b_row as isize,
-            strides.b_col as isize,
-            a.data().as_ptr(),
-            a.stride() as isize,
-            1,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm_common::Parallelism::None,
-        );
-    }
+fn bytes_of(values: &[f32]) -> &[u8] {
+    // SAFETY: a value is 4 bytes, and bytes may lie anywhere.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }

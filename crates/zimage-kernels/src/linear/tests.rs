@@ -144,3 +144,40 @@ fn tiles_of_all_formats_with_scales_apart_agree_with_the_decoded_product() {
         }
     }
 }
+
+/// Rows of several blocks of the product, at the formats that reach them by different ways.
+#[test]
+fn the_bits_of_an_element_do_not_depend_on_its_tile() {
+    let (m, n, k) = (14, 270, 768);
+    let (values, a, bias) = (random(n * k, 2), random(m * k, 1), random(n, 3));
+    let a = MatrixRef::contiguous(&a, m, k);
+    let scaled = Scaled::affine(8, 64, ScaleType::BF16);
+    for level in Level::supported() {
+        for format in [Some(Format::F32), Some(Format::BF16), Some(Format::F16), Some(Format::Q4K), None] {
+            let layout = format.map_or(Layout::Scaled(scaled), Layout::Rows);
+            let [mut stored, mut scales, mut biases] = layout.plane_bytes(n, k).map(|bytes| vec![0; bytes]);
+            match format {
+                Some(format) => format.encoder().expect("it can be written").encode(&values, &mut stored),
+                None => {
+                    let encoder = scaled.encoder().expect("it can be written");
+                    encoder.encode(&values, &mut stored, &mut scales, &mut biases);
+                }
+            }
+            let planes = Planes { values: &stored, scales: &scales, biases: &biases };
+            let weight = Matrix::new(layout, n, k, planes, 1.0).expect("a weight of these sizes");
+            let mut decoded = vec![f32::NAN; n * k];
+            weight.decode_rows_at(level, 0..n, &mut decoded);
+            let mut expected = vec![f32::NAN; m * n];
+            let decoded = MatrixRef::contiguous(&decoded, n, k);
+            gemm_nt(level, &mut TileMut::whole(&mut expected, m, n), a, decoded, Some(&bias));
+            for (tile_rows, tile_cols) in [(m, n), (1, 7), (5, 64), (9, 100)] {
+                let mut found = vec![f32::NAN; m * n];
+                for tile in &mut tiles(&mut found, m, n, tile_rows, tile_cols) {
+                    let rows = a.row_range(tile.row0(), tile.rows());
+                    linear_tile(level, tile, rows, weight, Some(&bias), &mut Vec::new());
+                }
+                assert!(found == expected, "{level:?} {layout} in tiles of {tile_rows} x {tile_cols}");
+            }
+        }
+    }
+}

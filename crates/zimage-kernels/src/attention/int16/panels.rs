@@ -9,11 +9,12 @@
 //! The weights are rounded relative to the block's own best key, which keeps four bits more than
 //! rounding them relative to the best one so far would.
 
-use super::super::panel::{GROUP_VALUES, Panel, Vector, exp2};
+use super::super::panel::{GROUP_VALUES, Panel, exp2};
 use super::super::parts::Parts;
 use super::pack::{round_pairs, scale_of};
 use super::{Block, Head, KEYS, visible};
 use crate::tile::{MatrixRef, TileMut};
+use crate::vector::Vector;
 
 /// Vectors of 32-bit integers beside those of f32.
 ///

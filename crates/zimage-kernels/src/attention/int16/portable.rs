@@ -1,6 +1,5 @@
 //! The kernel on arrays, for the compiler to vectorize as it can.
 
-use super::super::panel::Vector;
 use super::Head;
 use super::panels::{self, Integers, WEIGHTS};
 use crate::tile::{MatrixRef, TileMut};
@@ -23,52 +22,6 @@ pub(super) fn attend(
 }
 
 struct Arrays;
-
-impl Vector for [f32; LANES] {
-    const LANES: usize = LANES;
-    #[inline(always)]
-    unsafe fn splat(value: f32) -> Self {
-        [value; LANES]
-    }
-    #[inline(always)]
-    unsafe fn load(from: *const f32) -> Self {
-        // SAFETY: the pointer is good for `LANES` values.
-        unsafe { from.cast::<Self>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn store(value: Self, to: *mut f32) {
-        // SAFETY: the pointer is good for `LANES` values.
-        unsafe { to.cast::<Self>().write_unaligned(value) }
-    }
-    #[inline(always)]
-    unsafe fn add(a: Self, b: Self) -> Self {
-        std::array::from_fn(|i| a[i] + b[i])
-    }
-    #[inline(always)]
-    unsafe fn sub(a: Self, b: Self) -> Self {
-        std::array::from_fn(|i| a[i] - b[i])
-    }
-    #[inline(always)]
-    unsafe fn mul(a: Self, b: Self) -> Self {
-        std::array::from_fn(|i| a[i] * b[i])
-    }
-    #[inline(always)]
-    unsafe fn mul_add(a: Self, b: Self, c: Self) -> Self {
-        std::array::from_fn(|i| a[i] * b[i] + c[i])
-    }
-    #[inline(always)]
-    unsafe fn max(a: Self, b: Self) -> Self {
-        std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
-    }
-    #[inline(always)]
-    unsafe fn power_of_low_bits(a: Self) -> Self {
-        a.map(|a| f32::from_bits((a.to_bits() << 23).wrapping_add(127 << 23)))
-    }
-    #[inline(always)]
-    unsafe fn zero_where_less(a: Self, b: Self, value: Self) -> Self {
-        std::array::from_fn(|i| if a[i] < b[i] { 0.0 } else { value[i] })
-    }
-}
 
 impl Integers for Arrays {
     type Floats = [f32; LANES];

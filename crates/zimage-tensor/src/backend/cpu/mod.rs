@@ -20,8 +20,9 @@ use zimage_kernels::{
     Level, activation, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm, rope,
 };
 
-/// Output tile of a linear layer: a tile widens its rows of the weight once (1 Mi values at K = 4096) and then does
-/// 512 times as many multiply-adds with them, so that 16-bit weights cost a few percent more than f32 ones.
+/// Output tile of a linear layer: a tile widens and lays out its rows of the weight once, and then multiplies up to
+/// 1024 tokens with them, so that no format costs more than a few percent over f32. The columns are those of one block
+/// of the product; their bits do not depend on either number.
 const LINEAR_ROWS: usize = 1024;
 const LINEAR_COLS: usize = 256;
 
