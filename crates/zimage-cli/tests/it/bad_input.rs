@@ -75,7 +75,6 @@ fn flags_of_later_builds_are_refused_by_name() {
         (&["--show"], "--show"),
         (&["--device", "cuda:0"], "--device cuda:0"),
         (&["--device", "metal"], "--device metal"),
-        (&["--compute", "int8"], "--compute int8"),
     ] {
         let run = home.generate(&[&["x"], args].concat());
         run.fails(2, &format!("{name} is not in this build"));

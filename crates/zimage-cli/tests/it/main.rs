@@ -12,6 +12,7 @@ mod loras;
 mod models;
 mod parts;
 mod settings;
+mod speed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
