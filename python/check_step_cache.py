@@ -75,8 +75,8 @@ def draw(arguments: argparse.Namespace, steps: int, mode: str) -> tuple[float, l
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         lines = run(
             arguments.binary, "generate", "--prompt-file", str(prompts), "--seed", str(SEEDS[0]), "-n", str(len(SEEDS)),
-            "--threads", "1", "--width", str(arguments.size), "--height", str(arguments.size), "--steps", str(steps),
-            "--cache", mode, "-o", f"{scratch}/{{index}}.png",
+            "--threads", "1", "--compute", "exact", "--width", str(arguments.size), "--height", str(arguments.size),
+            "--steps", str(steps), "--cache", mode, "-o", f"{scratch}/{{index}}.png",
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
