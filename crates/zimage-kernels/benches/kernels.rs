@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use zimage_kernels::Level;
 use zimage_kernels::blocks::{Element, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
+use zimage_kernels::conv2d::winograd::{self, ChannelNorm, Conv3x3, Input, Output};
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
-use zimage_kernels::{activation, attention, conv2d, gemm, group_norm, linear, rms_norm, rope};
+use zimage_kernels::{activation, attention, gemm, group_norm, linear, rms_norm, rope};
 
 /// Measures one kernel at a level; the second argument is the peak in GFLOP/s.
 type Bench = fn(Level, f64);
@@ -234,28 +235,41 @@ fn bench_attention(level: Level, peak: f64) {
 }
 
 fn bench_conv(level: Level, peak: f64) {
-    for (cin, cout, size) in [(512, 512, 128), (256, 256, 512), (128, 128, 1024), (16, 512, 128), (128, 3, 1024)] {
-        let conv = conv2d::Conv2d {
-            cin,
-            cout,
-            kh: 3,
-            kw: 3,
-            stride: 1,
-            pad_left: 1,
-            pad_right: 1,
-            pad_top: 1,
-            pad_bottom: 1,
-            height: size,
-            width: size,
-        };
+    let shapes = [
+        (512, 512, 64),
+        (512, 512, 128),
+        (512, 512, 256),
+        (512, 256, 512),
+        (256, 256, 512),
+        (256, 128, 1024),
+        (128, 128, 1024),
+        (16, 512, 128),
+        (128, 3, 1024),
+    ];
+    for (cin, cout, size) in shapes {
+        let conv = Conv3x3 { cin, cout, height: size, width: size };
         let (x, weight, bias) = (values(cin * size * size), values(cout * cin * 9), values(cout));
         let columns = conv.band_rows() * size;
-        let (mut out, mut scratch) = (vec![0.0; cout * columns], Vec::new());
-        let conv = conv2d::Conv2d { height: size, ..conv };
-        let what = format!("conv 3x3 {cin} to {cout} at {size}, one band");
-        print_flops(level, &what, 2.0 * (cout * cin * 9 * columns) as f64, peak, || {
-            let mut tile = TileMut::whole(&mut out, cout, columns);
-            conv2d::conv2d_band(level, &conv, &mut tile, &x, &weight, &bias, &mut scratch);
+        let (mut out, mut scratch) = (vec![0.0; cout * size * size], Vec::new());
+        let (rows, cols) = (Conv3x3::packed_rows(level), conv.packed_cols(level));
+        let mut packed = vec![0.0; rows * cols];
+        let direct = 2.0 * (cout * cin * 9 * columns) as f64;
+        let mut run = |what: &str, input: Input, output: Output| {
+            let what = format!("conv 3x3 {cin} to {cout} at {size}, a band {what}");
+            let mut tile = tiles(&mut out, cout, size * size, cout, columns).swap_remove(1);
+            print_flops(level, &what, direct, peak, || {
+                winograd::conv3x3_band(level, &conv, &mut tile, input, &packed, &bias, output, &mut scratch);
+            });
+        };
+        let (mean, factor) = (values(cin), values(cin));
+        let norm = ChannelNorm { mean: &mean, factor: &factor, bias: &mean };
+        run("plain", Input::Plain(&x), Output::Replace);
+        run("after a norm", Input::NormSilu(&x, norm), Output::Add);
+        run("of a double", Input::Doubled(&x[..x.len() / 4]), Output::Replace);
+        print_bytes(level, &format!("conv 3x3 {cin} to {cout}, packing"), 4.0 * (rows * cols) as f64, || {
+            for mut tile in tiles(&mut packed, rows, cols, rows, conv.packed_block_cols(level)) {
+                winograd::pack(level, &conv, &mut tile, &weight);
+            }
         });
     }
 }
@@ -370,9 +384,14 @@ fn bench_norms(level: Level, _peak: f64) {
             rms_norm::add_rms_norm_gated(level, black_box(&mut out), &x, &weight, &weight, 1e-5);
         }
     });
-    print_bytes(level, "group_norm_silu 16 x 15360", bytes, || {
+    print_bytes(level, "group_norm, statistics", bytes / 2.0, || {
         for _ in 0..rounds {
-            group_norm::group_norm_silu(level, black_box(&mut out), &x, &weight[..16], &weight[..16], 1e-6);
+            black_box(group_norm::moments(level, black_box(&x)));
+        }
+    });
+    print_bytes(level, "group_norm, applied", bytes, || {
+        for _ in 0..rounds {
+            group_norm::normalize(level, black_box(&mut out), &x, 0.1, 2.0, 0.5);
         }
     });
 }

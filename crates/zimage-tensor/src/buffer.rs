@@ -33,6 +33,14 @@ impl Buffer {
         buffer
     }
 
+    /// Forgets the values from the `len`-th on; the memory stays.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        if self.home.is_none() {
+            self.memory.values.truncate(self.memory.start + self.len);
+        }
+    }
+
     /// The values as a vector of its own.
     pub fn into_vec(mut self) -> Vec<f32> {
         match self.home {

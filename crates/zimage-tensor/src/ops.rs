@@ -4,7 +4,7 @@
 //! backend. A layout change is an operation with a name; nothing here is general on purpose.
 
 use crate::activations::{Activations, Rows};
-use crate::backend::{Attention, Backend, Conv, on_device};
+use crate::backend::{Attention, Backend, Conv, Conv3x3, Norm, on_device};
 use crate::delta::Delta;
 use crate::tensor::Storage;
 use crate::{Device, Linear, Tensor, Weight};
@@ -37,6 +37,29 @@ impl ConvGeometry {
     /// Stride 1 and the same padding on all sides.
     pub fn padded(padding: usize) -> ConvGeometry {
         ConvGeometry { stride: 1, left: padding, right: padding, top: padding, bottom: padding }
+    }
+}
+
+/// A group norm: `(x - mean) / sqrt(variance + eps) * weight + bias` with the statistics of `groups` groups of channels.
+#[derive(Debug)]
+pub struct GroupNorm {
+    /// A value per channel.
+    pub weight: Tensor,
+    /// A value per channel.
+    pub bias: Tensor,
+    /// Number of groups; divides the channels.
+    pub groups: usize,
+    /// What is added to the variance.
+    pub eps: f32,
+}
+
+impl GroupNorm {
+    /// The parameters as a backend sees them, for `x`.
+    fn on<'a, B: Backend>(&'a self, backend: &B, x: &Tensor) -> Norm<'a, B::Buffer> {
+        let [channels, ..] = chw(x);
+        let GroupNorm { weight, bias, groups, eps } = self;
+        assert_eq!((channels, channels, channels % groups), (weight.len(), bias.len(), 0), "group_norm: channels");
+        Norm { weight: backend.host(weight), bias: backend.host(bias), groups: *groups, eps: *eps }
     }
 }
 
@@ -274,47 +297,68 @@ pub fn unpatchify(x: &Tensor, height: usize, width: usize) -> Tensor {
 
 /// 2-D convolution: `(in, height, width)`, weight `(out, in, kh, kw)`, bias `(out)` -> `(out, height', width')`.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor, geometry: ConvGeometry) -> Tensor {
-    let [cin, height, width] = chw(x);
-    let [cout, weight_cin, kh, kw] = weight.shape[..] else { panic!("conv2d: weight {:?}", weight.shape) };
-    assert_eq!((cin, cout), (weight_cin, bias.len()), "conv2d: channels");
-    let conv = Conv {
-        cin,
-        cout,
-        kh,
-        kw,
-        stride: geometry.stride,
-        pad_left: geometry.left,
-        pad_right: geometry.right,
-        pad_top: geometry.top,
-        pad_bottom: geometry.bottom,
-        height,
-        width,
-    };
-    let shape = [cout, conv.out_height(), conv.out_width()];
+    let conv = conv_of(x, weight, bias, geometry);
+    let shape = [conv.cout, conv.out_height(), conv.out_width()];
     on_device!(x, b => b.conv2d(b.host(x), b.host(weight), b.host(bias), &conv), shape)
 }
 
+/// The convolution of 1x1 of `x`, which is taken because its memory is used again where the output is not larger.
+pub fn conv1x1(mut x: Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    let conv = conv_of(&x, weight, bias, ConvGeometry::padded(0));
+    assert_eq!((conv.kh, conv.kw), (1, 1), "conv1x1: weight");
+    if conv.cout > conv.cin {
+        return conv2d(&x, weight, bias, ConvGeometry::padded(0));
+    }
+    on_device!(mut x, b => {
+        let x = b.host_mut(&mut x);
+        b.conv1x1_in_place(x, b.host(weight), b.host(bias), &conv);
+        x.truncate(conv.cout * conv.height * conv.width);
+    });
+    x.shape[0] = conv.cout;
+    x
+}
+
+/// `conv2d(x, every pixel four times)` with a 3x3 kernel that keeps the size: `(in, height, width)` ->
+/// `(out, 2 height, 2 width)`. What lies between them is never stored.
+pub fn upsample_conv2d(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    let [_, height, width] = chw(x);
+    let conv = Conv3x3 { height: 2 * height, width: 2 * width, ..conv3x3_of(x, weight, bias) };
+    let shape = [conv.cout, conv.height, conv.width];
+    on_device!(x, b => b.upsample_conv3x3(b.host(x), b.host(weight), b.host(bias), &conv), shape)
+}
+
+/// `conv2d(silu(group_norm(x)))` with a 3x3 kernel that keeps the size; what lies between them is never stored.
+pub fn norm_silu_conv2d(x: &Tensor, norm: &GroupNorm, weight: &Tensor, bias: &Tensor) -> Tensor {
+    let conv = conv3x3_of(x, weight, bias);
+    let shape = [conv.cout, conv.height, conv.width];
+    on_device!(x, b => b.norm_silu_conv3x3(b.host(x), &norm.on(b, x), b.host(weight), b.host(bias), &conv), shape)
+}
+
+/// `x += conv2d(silu(group_norm(y)))`: the end of a residual block.
+pub fn add_norm_silu_conv2d(x: &mut Tensor, y: &Tensor, norm: &GroupNorm, weight: &Tensor, bias: &Tensor) {
+    let conv = conv3x3_of(y, weight, bias);
+    assert_eq!(x.shape, [conv.cout, conv.height, conv.width], "add_norm_silu_conv2d: x");
+    on_device!(mut x, b => {
+        let norm = norm.on(&b, y);
+        b.add_norm_silu_conv3x3(b.host_mut(x), b.host(y), &norm, b.host(weight), b.host(bias), &conv);
+    });
+}
+
+fn conv_of(x: &Tensor, weight: &Tensor, bias: &Tensor, geometry: ConvGeometry) -> Conv {
+    let [cin, height, width] = chw(x);
+    let [cout, weight_cin, kh, kw] = weight.shape[..] else { panic!("conv2d: weight {:?}", weight.shape) };
+    assert_eq!((cin, cout), (weight_cin, bias.len()), "conv2d: channels");
+    let ConvGeometry { stride, left: pad_left, right: pad_right, top: pad_top, bottom: pad_bottom } = geometry;
+    Conv { cin, cout, kh, kw, stride, pad_left, pad_right, pad_top, pad_bottom, height, width }
+}
+
+fn conv3x3_of(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Conv3x3 {
+    Conv3x3::of(&conv_of(x, weight, bias, ConvGeometry::padded(1))).expect("a kernel of 3x3: this is a bug")
+}
+
 /// Group normalization of `(channels, height, width)` with a weight and a bias per channel.
-pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f32) -> Tensor {
-    assert_group_norm(x, weight, bias, groups);
-    on_device!(x, b => b.group_norm(b.host(x), b.host(weight), b.host(bias), groups, eps), x.shape)
-}
-
-/// `silu(group_norm(x))` in one pass over memory.
-pub fn group_norm_silu(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f32) -> Tensor {
-    assert_group_norm(x, weight, bias, groups);
-    on_device!(x, b => b.group_norm_silu(b.host(x), b.host(weight), b.host(bias), groups, eps), x.shape)
-}
-
-fn assert_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize) {
-    let [channels, ..] = chw(x);
-    assert_eq!((channels, channels, channels % groups), (weight.len(), bias.len(), 0), "group_norm: channels");
-}
-
-/// Every pixel twice in both directions: `(channels, height, width)` -> `(channels, 2 height, 2 width)`.
-pub fn upsample_nearest(x: &Tensor) -> Tensor {
-    let [channels, height, width] = chw(x);
-    on_device!(x, b => b.upsample_nearest(b.host(x), height, width), [channels, 2 * height, 2 * width])
+pub fn group_norm(x: &Tensor, norm: &GroupNorm) -> Tensor {
+    on_device!(x, b => b.group_norm(b.host(x), &norm.on(b, x)), x.shape)
 }
 
 /// `(channels, height, width)` -> `(height * width, channels)`.

@@ -2,6 +2,7 @@
 
 mod im2col;
 mod naive;
+pub mod winograd;
 
 #[cfg(test)]
 mod tests;

@@ -1,33 +1,29 @@
 //! The loops that are compiled once per level.
 
-use crate::exp::silu;
+use super::Moments;
 use crate::reduce::sum_of;
 
-#[inline(always)]
-pub(super) fn group_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
-    apply(out, x, weight, bias, eps, |v| v);
-}
+/// Values that are read twice, from the first-level cache the second time.
+const BLOCK: usize = 4096;
 
 #[inline(always)]
-pub(super) fn group_norm_silu(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
-    apply(out, x, weight, bias, eps, silu);
-}
-
-#[inline(always)]
-fn apply(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32, then: impl Fn(f32) -> f32) {
-    let pixels = x.len() / weight.len().max(1);
-    if pixels == 0 {
-        return;
+pub(super) fn moments(x: &[f32]) -> Moments {
+    let mut all = Moments::default();
+    for block in x.chunks(BLOCK) {
+        let count = block.len() as f64;
+        let mean = sum_of(block, |v| v) / count;
+        // Around the mean, not E[x²] - mean², which loses digits when the mean is large.
+        let near = mean as f32;
+        let rounded = mean - f64::from(near);
+        let squares = sum_of(block, |v| (v - near) * (v - near)) - count * rounded * rounded;
+        all = all.merged(Moments { count, mean, squares: squares.max(0.0) });
     }
-    let mean = (sum_of(x, |v| v) / x.len() as f64) as f32;
-    // Around the mean, not E[x²] - mean², which loses digits when the mean is large.
-    let variance = sum_of(x, |v| (v - mean) * (v - mean)) / x.len() as f64;
-    let inverse = (1.0 / (variance + f64::from(eps)).sqrt()) as f32;
-    let channels = out.chunks_exact_mut(pixels).zip(x.chunks_exact(pixels));
-    for ((out, x), (weight, bias)) in channels.zip(weight.iter().zip(bias)) {
-        let factor = inverse * weight;
-        for (out, v) in out.iter_mut().zip(x) {
-            *out = then((v - mean) * factor + bias);
-        }
+    all
+}
+
+#[inline(always)]
+pub(super) fn normalize(out: &mut [f32], x: &[f32], mean: f32, factor: f32, bias: f32) {
+    for (out, v) in out.iter_mut().zip(x) {
+        *out = (v - mean) * factor + bias;
     }
 }

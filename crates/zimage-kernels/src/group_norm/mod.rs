@@ -1,4 +1,5 @@
-//! Group norm of one group of channels, alone and followed by SiLU.
+//! Group norm in two halves: the statistics of a group, from pieces of it that threads may take, and what is done
+//! with them, which a convolution does while it reads ([`crate::conv2d::winograd`]).
 
 mod lanes;
 mod naive;
@@ -9,39 +10,58 @@ mod tests;
 use crate::Level;
 use crate::level::per_level;
 
-/// `out = (x - mean) / sqrt(variance + eps) * weight[channel] + bias[channel]` over one group,
-/// with the biased variance of the whole group.
-///
-/// `x` and `out` are the group's channels, `(channels, pixels)`; `weight` and `bias` are
-/// `(channels)`, the group's part only.
+/// Number, mean and spread of some values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moments {
+    count: f64,
+    mean: f64,
+    /// The sum of the squared distances to the mean.
+    squares: f64,
+}
+
+impl Moments {
+    /// Those of the values of both.
+    ///
+    /// Source: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
+    #[inline]
+    pub fn merged(self, other: Moments) -> Moments {
+        let count = self.count + other.count;
+        if count == 0.0 {
+            return self;
+        }
+        let distance = other.mean - self.mean;
+        let share = other.count / count;
+        Moments {
+            count,
+            mean: self.mean + distance * share,
+            squares: self.squares + other.squares + distance * distance * self.count * share,
+        }
+    }
+
+    /// The mean.
+    pub fn mean(&self) -> f64 {
+        self.mean
+    }
+
+    /// `1 / sqrt(variance + eps)`, with the biased variance.
+    pub fn inverse(&self, eps: f32) -> f64 {
+        1.0 / (self.squares / self.count + f64::from(eps)).sqrt()
+    }
+}
+
+/// The moments of `x`, in one pass over memory.
+pub fn moments(level: Level, x: &[f32]) -> Moments {
+    per_level!(level, naive::moments, lanes::moments, (x: &[f32]) -> Moments)
+}
+
+/// `out = (x - mean) * factor + bias`: the norm of one channel, with `factor` its weight over the deviation.
 ///
 /// # Panics
-/// When the lengths do not fit each other.
+/// When the lengths differ.
 ///
 /// Source: `torch.nn.GroupNorm`.
-pub fn group_norm(level: Level, out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
-    check(out, x, weight, bias);
-    per_level!(level, naive::group_norm, lanes::group_norm,
-        (out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32))
-}
-
-/// [`group_norm`], then `silu`.
-///
-/// # Panics
-/// When the lengths do not fit each other.
-pub fn group_norm_silu(level: Level, out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
-    check(out, x, weight, bias);
-    per_level!(level, naive::group_norm_silu, lanes::group_norm_silu,
-        (out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32))
-}
-
-fn check(out: &[f32], x: &[f32], weight: &[f32], bias: &[f32]) {
-    assert_eq!(out.len(), x.len(), "lengths of the group");
-    assert_eq!(weight.len(), bias.len(), "lengths of weight and bias");
-    let channels = weight.len();
-    assert!(
-        x.is_empty() || channels > 0 && x.len().is_multiple_of(channels),
-        "{} values in {channels} channels",
-        x.len()
-    );
+pub fn normalize(level: Level, out: &mut [f32], x: &[f32], mean: f32, factor: f32, bias: f32) {
+    assert_eq!(out.len(), x.len(), "lengths of the channel");
+    per_level!(level, naive::normalize, lanes::normalize,
+        (out: &mut [f32], x: &[f32], mean: f32, factor: f32, bias: f32))
 }

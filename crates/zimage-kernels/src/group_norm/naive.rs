@@ -1,22 +1,15 @@
-//! Plain loops with f64 sums.
+//! Plain loops in f64.
 
-pub(super) fn group_norm(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
-    apply(out, x, weight, bias, eps, |v| v);
+use super::Moments;
+
+pub(super) fn moments(x: &[f32]) -> Moments {
+    let count = x.len() as f64;
+    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / count.max(1.0);
+    Moments { count, mean, squares: x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum() }
 }
 
-pub(super) fn group_norm_silu(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32) {
-    apply(out, x, weight, bias, eps, |v| v / (1.0 + (-v).exp()));
-}
-
-fn apply(out: &mut [f32], x: &[f32], weight: &[f32], bias: &[f32], eps: f32, then: impl Fn(f64) -> f64) {
-    let n = x.len() as f64;
-    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
-    let variance = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / n;
-    let root = (variance + f64::from(eps)).sqrt();
-    let pixels = x.len() / weight.len().max(1);
-    for (i, (out, v)) in out.iter_mut().zip(x).enumerate() {
-        let channel = i / pixels;
-        let normalized = (f64::from(*v) - mean) / root;
-        *out = then(normalized * f64::from(weight[channel]) + f64::from(bias[channel])) as f32;
+pub(super) fn normalize(out: &mut [f32], x: &[f32], mean: f32, factor: f32, bias: f32) {
+    for (out, v) in out.iter_mut().zip(x) {
+        *out = ((f64::from(*v) - f64::from(mean)) * f64::from(factor) + f64::from(bias)) as f32;
     }
 }

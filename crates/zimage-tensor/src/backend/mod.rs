@@ -7,6 +7,7 @@ pub mod reference;
 use crate::tensor::Storage;
 use crate::{Mask, Tensor, Weight};
 pub use zimage_kernels::conv2d::Conv2d as Conv;
+pub use zimage_kernels::conv2d::winograd::Conv3x3;
 
 /// Shape of one attention call.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,14 @@ impl Attention {
     pub fn scale(&self) -> f32 {
         (1.0 / (self.head_dim as f64).sqrt()) as f32
     }
+}
+
+/// Parameters of a group norm; weight and bias have a value per channel.
+pub struct Norm<'a, B> {
+    pub weight: &'a B,
+    pub bias: &'a B,
+    pub groups: usize,
+    pub eps: f32,
 }
 
 /// The checklist of a backend: the functions of `ops`, after shapes have been checked there.
@@ -76,17 +85,33 @@ pub trait Backend {
     fn patchify(&self, x: &Self::Buffer, channels: usize, height: usize, width: usize) -> Self::Buffer;
     fn unpatchify(&self, x: &Self::Buffer, channels: usize, height: usize, width: usize) -> Self::Buffer;
     fn conv2d(&self, x: &Self::Buffer, weight: &Self::Buffer, bias: &Self::Buffer, conv: &Conv) -> Self::Buffer;
-    fn group_norm(&self, x: &Self::Buffer, w: &Self::Buffer, b: &Self::Buffer, groups: usize, eps: f32)
-    -> Self::Buffer;
-    fn group_norm_silu(
+    /// A convolution of 1x1 into the first planes of `x`.
+    fn conv1x1_in_place(&self, x: &mut Self::Buffer, weight: &Self::Buffer, bias: &Self::Buffer, conv: &Conv);
+    fn upsample_conv3x3(
         &self,
         x: &Self::Buffer,
-        w: &Self::Buffer,
-        b: &Self::Buffer,
-        groups: usize,
-        eps: f32,
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        conv: &Conv3x3,
     ) -> Self::Buffer;
-    fn upsample_nearest(&self, x: &Self::Buffer, height: usize, width: usize) -> Self::Buffer;
+    fn norm_silu_conv3x3(
+        &self,
+        x: &Self::Buffer,
+        norm: &Norm<Self::Buffer>,
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        conv: &Conv3x3,
+    ) -> Self::Buffer;
+    fn add_norm_silu_conv3x3(
+        &self,
+        x: &mut Self::Buffer,
+        y: &Self::Buffer,
+        norm: &Norm<Self::Buffer>,
+        weight: &Self::Buffer,
+        bias: &Self::Buffer,
+        conv: &Conv3x3,
+    );
+    fn group_norm(&self, x: &Self::Buffer, norm: &Norm<Self::Buffer>) -> Self::Buffer;
     fn transpose(&self, x: &Self::Buffer, rows: usize, cols: usize) -> Self::Buffer;
     fn first_non_finite(&self, x: &Self::Buffer) -> Option<usize>;
 }

@@ -1,7 +1,7 @@
 //! The cases. `check` runs one on every built-in device and prints the worst value when a device is off.
 
 use super::tolerances::{ELEMENTWISE, MOVE, SUM};
-use crate::ops::{self, ConvGeometry};
+use crate::ops;
 use crate::{Device, Format, Linear, Mask, Tensor, Weight};
 
 /// Devices under test: one thread, and more threads than there are pieces.
@@ -187,44 +187,12 @@ fn layout_changes_move_every_value() {
     check("append_token", MOVE, |d| ops::append_token(&tensor(d, 1, &[3, 5]), &tensor(d, 2, &[1, 5]), 4));
     check("patchify", MOVE, |d| ops::patchify(&tensor(d, 1, &[3, 4, 10])));
     check("unpatchify", MOVE, |d| ops::unpatchify(&ops::patchify(&tensor(d, 1, &[3, 4, 10])), 4, 10));
-    check("upsample", MOVE, |d| ops::upsample_nearest(&tensor(d, 1, &[3, 4, 5])));
     check("to tokens", MOVE, |d| ops::channels_to_tokens(&tensor(d, 1, &[33, 4, 17])));
     check("to channels", MOVE, |d| ops::tokens_to_channels(&tensor(d, 1, &[68, 33]), 4, 17));
     let device = Device::reference();
     let x = tensor(&device, 1, &[3, 4, 10]);
     assert_eq!(ops::unpatchify(&ops::patchify(&x), 4, 10).to_vec(), x.to_vec());
     assert_eq!(ops::chunk(&tensor(&device, 1, &[1, 6]), 3)[1].to_vec(), values(1, 6)[2..4]);
-}
-
-#[test]
-fn convolutions_agree() {
-    let down = ConvGeometry { stride: 2, left: 0, right: 1, top: 0, bottom: 1 };
-    for (cin, cout, kernel, height, width, geometry) in [
-        (1, 1, 1, 1, 1, ConvGeometry::padded(0)),
-        (3, 8, 3, 5, 7, ConvGeometry::padded(1)),
-        (16, 4, 3, 64, 33, ConvGeometry::padded(1)),
-        (5, 7, 1, 9, 4, ConvGeometry::padded(0)),
-        (4, 6, 3, 8, 10, down),
-        (70, 20, 3, 40, 150, ConvGeometry::padded(1)),
-    ] {
-        check(&format!("conv {cin} {cout} {kernel} {height}x{width}"), SUM, |d| {
-            let (x, w) = (tensor(d, 1, &[cin, height, width]), tensor(d, 2, &[cout, cin, kernel, kernel]));
-            ops::conv2d(&x, &w, &tensor(d, 3, &[cout]), geometry)
-        });
-    }
-}
-
-#[test]
-fn group_norms_agree() {
-    for (channels, groups, height, width) in [(4, 2, 1, 1), (24, 8, 5, 7), (64, 32, 33, 40)] {
-        type Norm = fn(&Tensor, &Tensor, &Tensor, usize, f32) -> Tensor;
-        for (name, norm) in [("group_norm", ops::group_norm as Norm), ("group_norm_silu", ops::group_norm_silu)] {
-            check(name, 1e-4, |d| {
-                let (w, b) = (tensor(d, 2, &[channels]), tensor(d, 3, &[channels]));
-                norm(&tensor(d, 1, &[channels, height, width]), &w, &b, groups, 1e-6)
-            });
-        }
-    }
 }
 
 #[test]

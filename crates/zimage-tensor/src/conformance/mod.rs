@@ -3,4 +3,5 @@
 mod cases;
 mod deltas;
 mod int8;
+mod pictures;
 mod tolerances;

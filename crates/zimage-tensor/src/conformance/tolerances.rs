@@ -3,6 +3,9 @@
 /// Sums of up to a few hundred products of values around 1, in another order and in f32 instead of f64.
 pub const SUM: f32 = 2e-5;
 
+/// A group of values near each other, whose deviation is small beside them.
+pub const NORM: f32 = 1e-4;
+
 /// One or two roundings per value: the vector exponential and reciprocal against the exact ones.
 pub const ELEMENTWISE: f32 = 2e-6;
 

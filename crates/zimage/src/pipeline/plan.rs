@@ -223,7 +223,7 @@ impl Pipeline {
         Ok((Phase { name: DENOISE, weights_bytes, working_bytes, flop }, residency))
     }
 
-    /// Both halves of the VAE have about the same work and peak: the resnets at full resolution.
+    /// Both halves of the VAE have about the same work.
     fn plan_vae(&self, name: &'static str, request: &GenerateRequest, cut: Cut) -> Result<Phase> {
         let c = self.checkpoint.vae_config();
         let picture = (request.width * request.height) as u64;
@@ -231,17 +231,15 @@ impl Pipeline {
             Cut::Whole => picture,
             Cut::Tiles => picture.min((c.sample_size * c.sample_size) as u64),
         };
-        // At the last change of channels, input, its norm and the output are alive: the widest of them twice.
-        let channels: Vec<u64> = c.block_out_channels.iter().map(|&channels| channels as u64).collect();
-        let planes = 2 * channels[1.min(channels.len() - 1)] + channels[0];
         // Convolution weights are widened to f32 when they are read, beside the mapped file.
         let half = if name == DECODE { "decoder." } else { "encoder." };
         let specs = self.checkpoint.specs(Component::Vae);
         let widened: usize = specs.iter().filter(|spec| spec.name.starts_with(half)).map(|spec| spec.elements()).sum();
+        let planes = if name == DECODE { decoder_planes(c) } else { encoder_planes(c) };
         Ok(Phase {
             name,
             weights_bytes: self.weights_bytes(Component::Vae)?,
-            working_bytes: F32 * (planes * pixels + 6 * picture + widened as u64),
+            working_bytes: F32 * (planes * pixels + 6 * picture + widened as u64 + convolution_values(c)),
             flop: vae_flop(c, picture),
         })
     }
@@ -272,6 +270,28 @@ fn vae_flop(c: &VaeConfig, pixels: u64) -> f64 {
     let mid_block = tokens * (40.0 * width * width + 2.0 * tokens * width);
     let ends = 9.0 * (tokens * c.latent_channels as f64 * width + pixels as f64 * 3.0 * channels[0]);
     2.0 * (levels.sum::<f64>() + mid_block + ends)
+}
+
+/// The most planes of full size that are alive at once in the decoder: a resnet's input and the first convolution of
+/// it, where the channels change. All else of the resnet lies in these two.
+fn decoder_planes(c: &VaeConfig) -> u64 {
+    let channels = &c.block_out_channels;
+    (channels[1.min(channels.len() - 1)] + channels[0]) as u64
+}
+
+/// The same in the encoder, where a level of fewer pixels may have more: its first resnet keeps input, convolution and
+/// shortcut.
+fn encoder_planes(c: &VaeConfig) -> u64 {
+    let channels = &c.block_out_channels;
+    let below = (channels[0] + 2 * channels[1.min(channels.len() - 1)]).div_ceil(4);
+    below.max(2 * channels[0]) as u64
+}
+
+/// Values that a convolution works in: the widest weight at 36 places in place of 9, and for a few threads as many
+/// inputs and outputs of 64 tiles.
+fn convolution_values(c: &VaeConfig) -> u64 {
+    let widest = c.block_out_channels.iter().max().map_or(0, |&channels| channels as u64);
+    36 * widest * (widest + 2 * 2 * 64)
 }
 
 /// Bytes that the threads' tiles of widened weights take: 256 rows each, on a few threads.

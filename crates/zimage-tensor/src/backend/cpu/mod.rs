@@ -3,22 +3,22 @@
 //! Pieces depend on shapes alone (see `threads`), so the results don't depend on the number of threads.
 
 mod attention;
+mod convolution;
 mod int8;
 
 pub use int8::{Panels, QuantizedRows};
 
 use super::host::{self, host_methods};
-use super::{Attention, Backend, Conv};
+use super::{Attention, Backend, Conv, Norm};
 use crate::buffer::{Buffer, Memory};
 use crate::meter::{Kind, Meter, Work};
 use crate::pool::{Keep, Pool};
 use crate::threads::Threads;
 use crate::{Compute, Error, MemoryUse, Result, Weight};
+use zimage_kernels::conv2d::winograd::{Conv3x3, Input, Output};
 use zimage_kernels::level::LEVEL_VARIABLE;
 use zimage_kernels::tile::{MatrixRef, tiles};
-use zimage_kernels::{
-    Level, activation, conv2d, elementwise, gemm, gemm_i8, group_norm, layer_norm, linear, resize, rms_norm, rope,
-};
+use zimage_kernels::{Level, activation, elementwise, gemm, gemm_i8, layer_norm, linear, rms_norm, rope};
 
 /// Output tile of a linear layer: a tile widens and lays out its rows of the weight once, and then multiplies up to
 /// 1024 tokens with them, so that no format costs more than a few percent over f32. The columns are those of one block
@@ -209,31 +209,54 @@ impl Backend for Cpu {
     }
 
     fn conv2d(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv) -> Buffer {
-        let pixels = conv.out_height() * conv.out_width();
-        let mut out = self.take(conv.cout * pixels);
-        let pieces = tiles(&mut out, conv.cout, pixels, conv.cout, conv.band_rows() * conv.out_width());
-        let flop = 2.0 * (conv.cout * conv.cin * conv.kh * conv.kw * pixels) as f64;
-        self.meter.measure(Kind::Convolution, flop, || {
-            self.threads.for_each(pieces, |mut tile, scratch| {
-                conv2d::conv2d_band(self.level, conv, &mut tile, x, weight, bias, scratch);
-            });
-        });
+        let mut out = self.take(conv.cout * conv.out_height() * conv.out_width());
+        match Conv3x3::of(conv) {
+            Some(conv) => self.conv3x3(&mut out, Input::Plain(x), weight, bias, conv, Output::Replace),
+            None => self.conv_general(&mut out, x, weight, bias, conv),
+        }
         out
     }
 
-    fn group_norm(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
-        self.grouped(x, weight, bias, groups, |out, x, w, b| group_norm::group_norm(self.level, out, x, w, b, eps))
+    fn conv1x1_in_place(&self, x: &mut Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv) {
+        self.conv1x1_in_place(x, weight, bias, conv);
     }
 
-    fn group_norm_silu(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
-        self.grouped(x, weight, bias, groups, |out, x, w, b| group_norm::group_norm_silu(self.level, out, x, w, b, eps))
-    }
-
-    fn upsample_nearest(&self, x: &Buffer, height: usize, width: usize) -> Buffer {
-        let mut out = self.take(4 * x.len());
-        let planes = out.chunks_mut(4 * height * width).zip(x.chunks(height * width)).collect();
-        self.threads.for_each(planes, |(out, x), _| resize::upsample_nearest_2x(out, x, height, width));
+    fn upsample_conv3x3(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv3x3) -> Buffer {
+        let mut out = self.take(conv.cout * conv.height * conv.width);
+        self.conv3x3(&mut out, Input::Doubled(x), weight, bias, *conv, Output::Replace);
         out
+    }
+
+    fn norm_silu_conv3x3(
+        &self,
+        x: &Buffer,
+        norm: &Norm<Buffer>,
+        weight: &Buffer,
+        bias: &Buffer,
+        conv: &Conv3x3,
+    ) -> Buffer {
+        let mut out = self.take(conv.cout * conv.height * conv.width);
+        let statistics = self.statistics(x, norm);
+        let input = Input::NormSilu(x, statistics.view());
+        self.conv3x3(&mut out, input, weight, bias, *conv, Output::Replace);
+        out
+    }
+
+    fn add_norm_silu_conv3x3(
+        &self,
+        x: &mut Buffer,
+        y: &Buffer,
+        norm: &Norm<Buffer>,
+        weight: &Buffer,
+        bias: &Buffer,
+        conv: &Conv3x3,
+    ) {
+        let statistics = self.statistics(y, norm);
+        self.conv3x3(x, Input::NormSilu(y, statistics.view()), weight, bias, *conv, Output::Add);
+    }
+
+    fn group_norm(&self, x: &Buffer, norm: &Norm<Buffer>) -> Buffer {
+        self.normalized(x, norm)
     }
 
     fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
@@ -262,24 +285,5 @@ impl Cpu {
             let tables = row0 * angles..(row0 + x.len() / cols) * angles;
             rotate(self.level, x, heads, head_dim, &cos[tables.clone()], &sin[tables]);
         });
-    }
-
-    /// Runs `norm(out, x, weight, bias)` once per group of channels.
-    fn grouped(
-        &self,
-        x: &[f32],
-        weight: &[f32],
-        bias: &[f32],
-        groups: usize,
-        norm: impl Fn(&mut [f32], &[f32], &[f32], &[f32]) + Sync + Send,
-    ) -> Buffer {
-        let mut out = self.take(x.len());
-        let (values, channels) = (x.len() / groups, weight.len() / groups);
-        let pieces = out.chunks_mut(values).enumerate().collect();
-        self.threads.for_each(pieces, |(g, out), _| {
-            let c = g * channels..(g + 1) * channels;
-            norm(out, &x[g * values..(g + 1) * values], &weight[c.clone()], &bias[c]);
-        });
-        out
     }
 }

@@ -1,7 +1,7 @@
 //! The naive kernels behind the same list, on one thread and in one piece: the oracle.
 
 use super::host::{self, host_methods};
-use super::{Attention, Backend, Conv};
+use super::{Attention, Backend, Conv, Conv3x3, Norm};
 use crate::buffer::Buffer;
 use crate::{Mask, Weight};
 use zimage_kernels::tile::{MatrixRef, tiles};
@@ -133,26 +133,56 @@ impl Backend for Reference {
         out
     }
 
-    fn group_norm(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
-        let mut out = self.take(x.len());
-        let (values, channels) = (x.len() / groups, weight.len() / groups);
-        for (g, (out, x)) in out.chunks_mut(values).zip(x.chunks(values)).enumerate() {
-            let c = g * channels..(g + 1) * channels;
-            group_norm::group_norm(NAIVE, out, x, &weight[c.clone()], &bias[c], eps);
-        }
-        out
+    fn conv1x1_in_place(&self, x: &mut Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv) {
+        let out = self.conv2d(x, weight, bias, conv);
+        x[..out.len()].copy_from_slice(&out);
     }
 
-    fn group_norm_silu(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, groups: usize, eps: f32) -> Buffer {
-        let mut out = self.group_norm(x, weight, bias, groups, eps);
-        activation::silu(NAIVE, &mut out);
-        out
-    }
-
-    fn upsample_nearest(&self, x: &Buffer, height: usize, width: usize) -> Buffer {
-        let mut out = self.take(4 * x.len());
-        for (out, x) in out.chunks_mut(4 * height * width).zip(x.chunks(height * width)) {
+    fn upsample_conv3x3(&self, x: &Buffer, weight: &Buffer, bias: &Buffer, conv: &Conv3x3) -> Buffer {
+        let (height, width) = (conv.height / 2, conv.width / 2);
+        let mut doubled = self.take(4 * x.len());
+        for (out, x) in doubled.chunks_mut(4 * height * width).zip(x.chunks(height * width)) {
             resize::upsample_nearest_2x(out, x, height, width);
+        }
+        self.conv2d(&doubled, weight, bias, &conv.general())
+    }
+
+    fn norm_silu_conv3x3(
+        &self,
+        x: &Buffer,
+        norm: &Norm<Buffer>,
+        weight: &Buffer,
+        bias: &Buffer,
+        conv: &Conv3x3,
+    ) -> Buffer {
+        let mut h = self.group_norm(x, norm);
+        activation::silu(NAIVE, &mut h);
+        self.conv2d(&h, weight, bias, &conv.general())
+    }
+
+    fn add_norm_silu_conv3x3(
+        &self,
+        x: &mut Buffer,
+        y: &Buffer,
+        norm: &Norm<Buffer>,
+        weight: &Buffer,
+        bias: &Buffer,
+        conv: &Conv3x3,
+    ) {
+        let h = self.norm_silu_conv3x3(y, norm, weight, bias, conv);
+        elementwise::add(NAIVE, x, &h);
+    }
+
+    fn group_norm(&self, x: &Buffer, norm: &Norm<Buffer>) -> Buffer {
+        let mut out = self.take(x.len());
+        let (channels, pixels) = (norm.weight.len(), x.len() / norm.weight.len());
+        for (c, out) in out.chunks_mut(pixels).enumerate() {
+            let group = c * norm.groups / channels;
+            let values = x.len() / norm.groups;
+            let moments = group_norm::moments(NAIVE, &x[group * values..(group + 1) * values]);
+            let factor = moments.inverse(norm.eps) as f32 * norm.weight[c];
+            let x = &x[c * pixels..(c + 1) * pixels];
+            group_norm::normalize(NAIVE, out, x, moments.mean() as f32, factor, norm.bias[c]);
         }
         out
     }

@@ -4,39 +4,31 @@
 
 use super::super::Parameters;
 use crate::Result;
-use zimage_tensor::ops::{self, ConvGeometry};
+use zimage_tensor::ops::{self, ConvGeometry, GroupNorm};
 use zimage_tensor::{Linear, Mask, Tensor};
 use zimage_weights::schema::VaeConfig;
 
 /// Epsilon of every group norm.
 const NORM_EPS: f32 = 1e-6;
 
-/// A 3x3 (or, for shortcuts, 1x1) convolution with a bias.
+/// A convolution with a bias: 3x3, or 1x1 for shortcuts.
 pub struct Conv {
     weight: Tensor,
     bias: Tensor,
-    geometry: ConvGeometry,
-}
-
-/// A group norm.
-pub struct Norm {
-    weight: Tensor,
-    bias: Tensor,
-    groups: usize,
 }
 
 /// Two convolutions, each after a norm and SiLU, beside a shortcut.
 pub struct Resnet {
-    norm1: Norm,
+    norm1: GroupNorm,
     conv1: Conv,
-    norm2: Norm,
+    norm2: GroupNorm,
     conv2: Conv,
     conv_shortcut: Option<Conv>,
 }
 
 /// Self-attention over all pixels, one head as wide as the channels.
 pub struct Attention {
-    group_norm: Norm,
+    group_norm: GroupNorm,
     to_q: Linear,
     to_k: Linear,
     to_v: Linear,
@@ -51,75 +43,78 @@ pub struct MidBlock {
 }
 
 impl Conv {
-    /// Reads a convolution with these strides and paddings.
-    pub fn load(geometry: ConvGeometry, p: &Parameters) -> Result<Conv> {
-        Ok(Conv { weight: p.tensor("weight")?, bias: p.tensor("bias")?, geometry })
+    /// Reads a convolution.
+    pub fn load(p: &Parameters) -> Result<Conv> {
+        Ok(Conv { weight: p.tensor("weight")?, bias: p.tensor("bias")? })
     }
 
-    /// Reads a 3x3 convolution that keeps the size.
-    pub fn load_3x3(p: &Parameters) -> Result<Conv> {
-        Conv::load(ConvGeometry::padded(1), p)
-    }
-
-    /// Reads the 3x3 convolution that halves the size: the padding is on the right and at the bottom only.
-    pub fn load_downsample(p: &Parameters) -> Result<Conv> {
-        Conv::load(ConvGeometry { stride: 2, left: 0, right: 1, top: 0, bottom: 1 }, p)
-    }
-
-    /// `(in, height, width)` -> `(out, height', width')`.
+    /// 3x3, of the same size: `(in, height, width)` -> `(out, height, width)`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        ops::conv2d(x, &self.weight, &self.bias, self.geometry)
+        ops::conv2d(x, &self.weight, &self.bias, ConvGeometry::padded(1))
+    }
+
+    /// 3x3, after a norm and SiLU.
+    pub fn forward_activated(&self, x: &Tensor, norm: &GroupNorm) -> Tensor {
+        ops::norm_silu_conv2d(x, norm, &self.weight, &self.bias)
+    }
+
+    /// `x` plus the 3x3 convolution of `h` after a norm and SiLU.
+    pub fn add_activated(&self, mut x: Tensor, h: &Tensor, norm: &GroupNorm) -> Tensor {
+        ops::add_norm_silu_conv2d(&mut x, h, norm, &self.weight, &self.bias);
+        x
+    }
+
+    /// 3x3, of half the size: the padding is on the right and at the bottom only.
+    pub fn forward_halved(&self, x: &Tensor) -> Tensor {
+        let geometry = ConvGeometry { stride: 2, left: 0, right: 1, top: 0, bottom: 1 };
+        ops::conv2d(x, &self.weight, &self.bias, geometry)
+    }
+
+    /// 3x3, of the picture doubled in size.
+    pub fn forward_doubled(&self, x: &Tensor) -> Tensor {
+        ops::upsample_conv2d(x, &self.weight, &self.bias)
+    }
+
+    /// 1x1.
+    pub fn forward_pointwise(&self, x: Tensor) -> Tensor {
+        ops::conv1x1(x, &self.weight, &self.bias)
     }
 }
 
-impl Norm {
-    /// Reads a group norm.
-    pub fn load(config: &VaeConfig, p: &Parameters) -> Result<Norm> {
-        Ok(Norm { weight: p.tensor("weight")?, bias: p.tensor("bias")?, groups: config.norm_num_groups })
-    }
-
-    /// The norm alone.
-    pub fn forward(&self, x: &Tensor) -> Tensor {
-        ops::group_norm(x, &self.weight, &self.bias, self.groups, NORM_EPS)
-    }
-
-    /// The norm, then SiLU.
-    pub fn forward_silu(&self, x: &Tensor) -> Tensor {
-        ops::group_norm_silu(x, &self.weight, &self.bias, self.groups, NORM_EPS)
-    }
+/// Reads a group norm.
+pub fn load_norm(config: &VaeConfig, p: &Parameters) -> Result<GroupNorm> {
+    let (weight, bias) = (p.tensor("weight")?, p.tensor("bias")?);
+    Ok(GroupNorm { weight, bias, groups: config.norm_num_groups, eps: NORM_EPS })
 }
 
 impl Resnet {
     /// Reads a block from `cin` to `cout` channels; only a change of channels has a shortcut convolution.
     pub fn load(config: &VaeConfig, cin: usize, cout: usize, p: &Parameters) -> Result<Resnet> {
-        let shortcut = || Conv::load(ConvGeometry::padded(0), &p.below("conv_shortcut"));
+        let shortcut = || Conv::load(&p.below("conv_shortcut"));
         Ok(Resnet {
-            norm1: Norm::load(config, &p.below("norm1"))?,
-            conv1: Conv::load_3x3(&p.below("conv1"))?,
-            norm2: Norm::load(config, &p.below("norm2"))?,
-            conv2: Conv::load_3x3(&p.below("conv2"))?,
+            norm1: load_norm(config, &p.below("norm1"))?,
+            conv1: Conv::load(&p.below("conv1"))?,
+            norm2: load_norm(config, &p.below("norm2"))?,
+            conv2: Conv::load(&p.below("conv2"))?,
             conv_shortcut: (cin != cout).then(shortcut).transpose()?,
         })
     }
 
-    /// Takes `x` by value, so that its memory is free or reused as soon as it can be.
+    /// Takes `x` by value: the shortcut and the sum are made where it lies.
     pub fn forward(&self, x: Tensor) -> Tensor {
-        let mut h = self.norm1.forward_silu(&x);
-        h = self.conv1.forward(&h);
-        h = self.norm2.forward_silu(&h);
-        h = self.conv2.forward(&h);
-        match &self.conv_shortcut {
-            Some(shortcut) => ops::add(&mut h, &shortcut.forward(&x)),
-            None => ops::add(&mut h, &x),
-        }
-        h
+        let h = self.conv1.forward_activated(&x, &self.norm1);
+        let x = match &self.conv_shortcut {
+            Some(shortcut) => shortcut.forward_pointwise(x),
+            None => x,
+        };
+        self.conv2.add_activated(x, &h, &self.norm2)
     }
 }
 
 impl Attention {
     fn load(config: &VaeConfig, p: &Parameters) -> Result<Attention> {
         Ok(Attention {
-            group_norm: Norm::load(config, &p.below("group_norm"))?,
+            group_norm: load_norm(config, &p.below("group_norm"))?,
             to_q: p.linear_with_bias("to_q")?,
             to_k: p.linear_with_bias("to_k")?,
             to_v: p.linear_with_bias("to_v")?,
@@ -129,7 +124,7 @@ impl Attention {
 
     fn forward(&self, mut x: Tensor) -> Tensor {
         let [_, height, width] = x.shape()[..] else { panic!("pixels of {:?}", x.shape()) };
-        let h = ops::channels_to_tokens(&self.group_norm.forward(&x));
+        let h = ops::channels_to_tokens(&ops::group_norm(&x, &self.group_norm));
         let (q, k, v) = (ops::linear(&h, &self.to_q), ops::linear(&h, &self.to_k), ops::linear(&h, &self.to_v));
         let attended = ops::attention(&q, &k, &v, 1, Mask::None);
         let out = ops::linear(&attended, &self.to_out);

@@ -3,9 +3,10 @@
 //! Source: diffusers `Decoder`, `UpDecoderBlock2D`.
 
 use super::super::{Parameters, assert_finite};
-use super::blocks::{Conv, MidBlock, Norm, Resnet};
+use super::blocks::{Conv, MidBlock, Resnet, load_norm};
 use crate::Result;
-use zimage_tensor::{Tensor, ops};
+use zimage_tensor::Tensor;
+use zimage_tensor::ops::GroupNorm;
 use zimage_weights::schema::VaeConfig;
 
 const STAGE: &str = "vae decoder";
@@ -15,7 +16,7 @@ pub struct Decoder {
     conv_in: Conv,
     mid_block: MidBlock,
     up_blocks: Vec<UpBlock>,
-    conv_norm_out: Norm,
+    conv_norm_out: GroupNorm,
     conv_out: Conv,
 }
 
@@ -34,11 +35,11 @@ impl Decoder {
             UpBlock::load(config, cin, channels[i], i < last, &p.below("up_blocks").below(i))
         });
         Ok(Decoder {
-            conv_in: Conv::load_3x3(&p.below("conv_in"))?,
+            conv_in: Conv::load(&p.below("conv_in"))?,
             mid_block: MidBlock::load(config, channels[0], &p.below("mid_block"))?,
             up_blocks: up_blocks.collect::<Result<_>>()?,
-            conv_norm_out: Norm::load(config, &p.below("conv_norm_out"))?,
-            conv_out: Conv::load_3x3(&p.below("conv_out"))?,
+            conv_norm_out: load_norm(config, &p.below("conv_norm_out"))?,
+            conv_out: Conv::load(&p.below("conv_out"))?,
         })
     }
 
@@ -53,8 +54,7 @@ impl Decoder {
             h = block.forward(h);
             assert_finite(&h, STAGE, || format!("up_blocks.{i}"))?;
         }
-        h = self.conv_norm_out.forward_silu(&h);
-        h = self.conv_out.forward(&h);
+        h = self.conv_out.forward_activated(&h, &self.conv_norm_out);
         assert_finite(&h, STAGE, || "conv_out".into())?;
         Ok(h)
     }
@@ -65,14 +65,14 @@ impl UpBlock {
         // The decoder has one resnet more per level than the encoder.
         let resnets = (0..=config.layers_per_block)
             .map(|j| Resnet::load(config, if j == 0 { cin } else { cout }, cout, &p.below("resnets").below(j)));
-        let upsampler = || Conv::load_3x3(&p.below("upsamplers.0.conv"));
+        let upsampler = || Conv::load(&p.below("upsamplers.0.conv"));
         Ok(UpBlock { resnets: resnets.collect::<Result<_>>()?, upsampler: upsample.then(upsampler).transpose()? })
     }
 
     fn forward(&self, x: Tensor) -> Tensor {
         let h = self.resnets.iter().fold(x, |h, resnet| resnet.forward(h));
         match &self.upsampler {
-            Some(conv) => conv.forward(&ops::upsample_nearest(&h)),
+            Some(conv) => conv.forward_doubled(&h),
             None => h,
         }
     }

@@ -3,9 +3,10 @@
 //! Source: diffusers `Encoder`, `DownEncoderBlock2D`.
 
 use super::super::{Parameters, assert_finite};
-use super::blocks::{Conv, MidBlock, Norm, Resnet};
+use super::blocks::{Conv, MidBlock, Resnet, load_norm};
 use crate::Result;
 use zimage_tensor::Tensor;
+use zimage_tensor::ops::GroupNorm;
 use zimage_weights::schema::VaeConfig;
 
 const STAGE: &str = "vae encoder";
@@ -15,7 +16,7 @@ pub struct Encoder {
     conv_in: Conv,
     down_blocks: Vec<DownBlock>,
     mid_block: MidBlock,
-    conv_norm_out: Norm,
+    conv_norm_out: GroupNorm,
     conv_out: Conv,
 }
 
@@ -34,11 +35,11 @@ impl Encoder {
             DownBlock::load(config, cin, channels[i], i < last, &p.below("down_blocks").below(i))
         });
         Ok(Encoder {
-            conv_in: Conv::load_3x3(&p.below("conv_in"))?,
+            conv_in: Conv::load(&p.below("conv_in"))?,
             down_blocks: down_blocks.collect::<Result<_>>()?,
             mid_block: MidBlock::load(config, channels[last], &p.below("mid_block"))?,
-            conv_norm_out: Norm::load(config, &p.below("conv_norm_out"))?,
-            conv_out: Conv::load_3x3(&p.below("conv_out"))?,
+            conv_norm_out: load_norm(config, &p.below("conv_norm_out"))?,
+            conv_out: Conv::load(&p.below("conv_out"))?,
         })
     }
 
@@ -54,8 +55,7 @@ impl Encoder {
         }
         h = self.mid_block.forward(h);
         assert_finite(&h, STAGE, || "mid_block".into())?;
-        h = self.conv_norm_out.forward_silu(&h);
-        h = self.conv_out.forward(&h);
+        h = self.conv_out.forward_activated(&h, &self.conv_norm_out);
         assert_finite(&h, STAGE, || "conv_out".into())?;
         Ok(h)
     }
@@ -65,7 +65,7 @@ impl DownBlock {
     fn load(config: &VaeConfig, cin: usize, cout: usize, downsample: bool, p: &Parameters) -> Result<DownBlock> {
         let resnets = (0..config.layers_per_block)
             .map(|j| Resnet::load(config, if j == 0 { cin } else { cout }, cout, &p.below("resnets").below(j)));
-        let downsampler = || Conv::load_downsample(&p.below("downsamplers.0.conv"));
+        let downsampler = || Conv::load(&p.below("downsamplers.0.conv"));
         Ok(DownBlock {
             resnets: resnets.collect::<Result<_>>()?,
             downsampler: downsample.then(downsampler).transpose()?,
@@ -75,7 +75,7 @@ impl DownBlock {
     fn forward(&self, x: Tensor) -> Tensor {
         let h = self.resnets.iter().fold(x, |h, resnet| resnet.forward(h));
         match &self.downsampler {
-            Some(conv) => conv.forward(&h),
+            Some(conv) => conv.forward_halved(&h),
             None => h,
         }
     }
