@@ -1,7 +1,7 @@
 //! One panel of queries: its running sums, and what both kernels do with them.
 
 use crate::tile::TileMut;
-use crate::vector::Vector;
+use crate::vector::{self, Vector};
 
 /// Queries and results of a group of panels, in values: 2 MB. A block of keys and values is brought in once per
 /// group, so it should hold all queries of a call; panels stream through the caches without harm, since each of
@@ -88,18 +88,6 @@ pub(super) unsafe fn exp2<V: Vector>(x: V) -> V {
     unsafe {
         let limit = V::splat(-100.0);
         let clamped = V::max(limit, x);
-        // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
-        let round = V::splat(12_582_912.0);
-        let shifted = V::add(clamped, round);
-        let f = V::sub(clamped, V::sub(shifted, round));
-        let mut p = V::splat(EXP2[5]);
-        for coefficient in [EXP2[4], EXP2[3], EXP2[2], EXP2[1], EXP2[0], 1.0] {
-            p = V::mul_add(p, f, V::splat(coefficient));
-        }
-        V::zero_where_less(x, limit, V::mul(p, V::power_of_low_bits(shifted)))
+        V::zero_where_less(x, limit, vector::exp2(clamped))
     }
 }
-
-/// 2^f = 1 + f * (this polynomial) on |f| <= 1/2: a fit at Chebyshev points, off by 9e-9.
-const EXP2: [f32; 6] =
-    [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];

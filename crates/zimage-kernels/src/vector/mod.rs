@@ -35,3 +35,27 @@ pub(crate) trait Vector: Copy {
     /// Asks for the cache line at any address, even one of no memory.
     unsafe fn prefetch(at: *const u8);
 }
+
+/// 2^x within a unit in the last place, for x from -126 to 127; NaN for NaN.
+///
+/// # Safety
+/// The caller has the CPU features of `V`.
+#[inline(always)]
+pub(crate) unsafe fn exp2<V: Vector>(x: V) -> V {
+    // SAFETY: as the caller promises.
+    unsafe {
+        // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+        let round = V::splat(12_582_912.0);
+        let shifted = V::add(x, round);
+        let f = V::sub(x, V::sub(shifted, round));
+        let mut p = V::splat(EXP2[5]);
+        for coefficient in [EXP2[4], EXP2[3], EXP2[2], EXP2[1], EXP2[0], 1.0] {
+            p = V::mul_add(p, f, V::splat(coefficient));
+        }
+        V::mul(p, V::power_of_low_bits(shifted))
+    }
+}
+
+/// 2^f = 1 + f * (this polynomial) on |f| <= 1/2: a fit at Chebyshev points, off by 9e-9.
+const EXP2: [f32; 6] =
+    [std::f32::consts::LN_2, 0.240_226_5, 0.055_503_57, 0.009_618_057, 0.001_339_086_7, 0.000_154_614_48];

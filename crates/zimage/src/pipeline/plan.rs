@@ -287,11 +287,11 @@ fn encoder_planes(c: &VaeConfig) -> u64 {
     below.max(2 * channels[0]) as u64
 }
 
-/// Values that a convolution works in: the widest weight at 36 places in place of 9, and for a few threads as many
-/// inputs and outputs of 64 tiles.
+/// Values that a convolution works in: the widest weight at 36 places in place of 9, and for two threads the
+/// inputs and outputs of 96 tiles.
 fn convolution_values(c: &VaeConfig) -> u64 {
     let widest = c.block_out_channels.iter().max().map_or(0, |&channels| channels as u64);
-    36 * widest * (widest + 2 * 2 * 64)
+    36 * widest * (widest + 2 * 2 * 96)
 }
 
 /// Bytes that the threads' tiles of widened weights take: 256 rows each, on a few threads.

@@ -1,13 +1,14 @@
 //! A band of the output, block by block: inputs transformed, multiplied, transformed back.
 
 use super::multiply::multiply;
+use super::quads::Quads;
 use super::rows::read_row;
-use super::vector::Vector;
 use super::{Conv3x3, Input, Output, PLACES, PRODUCTS, TILE, transform};
 use crate::tile::TileMut;
+use crate::vector::MOST_LANES;
 
-/// Tiles of a block: with 512 channels its inputs and products are 4.7 MB each, those of one place 131 KB.
-pub(super) const BLOCK_TILES: usize = 64;
+/// Tiles of a block: with 512 channels its inputs and products are 7 MB each, those of one place 197 KB.
+pub(super) const BLOCK_TILES: usize = 96;
 /// Most tiles of a block that lie beside each other.
 pub(super) const BLOCK_COLS: usize = 32;
 
@@ -51,16 +52,21 @@ impl Block {
         self.tile_rows * self.row_vectors
     }
 
-    /// The block cut into panels of `widest` vectors and a narrower one.
+    /// The block cut into as few panels of at most `widest` vectors as can be, all but the last of the same width.
     pub fn panels(&self, widest: usize) -> impl Iterator<Item = Panel> {
-        let all = self.vectors();
-        (0..all).step_by(widest).map(move |start| Panel { start, vectors: widest.min(all - start) })
+        let (all, width) = (self.vectors(), self.panel_width(widest));
+        (0..all).step_by(width).map(move |start| Panel { start, vectors: width.min(all - start) })
     }
 
     /// Panel of vector `i`.
     fn panel_of(&self, i: usize, widest: usize) -> Panel {
-        let start = i / widest * widest;
-        Panel { start, vectors: widest.min(self.vectors() - start) }
+        let width = self.panel_width(widest);
+        let start = i / width * width;
+        Panel { start, vectors: width.min(self.vectors() - start) }
+    }
+
+    fn panel_width(&self, widest: usize) -> usize {
+        self.vectors().div_ceil(self.vectors().div_ceil(widest))
     }
 }
 
@@ -69,7 +75,7 @@ impl Block {
 /// # Safety
 /// The caller has the CPU features of `V`, and has compared all lengths of the call.
 #[inline(always)]
-pub(super) unsafe fn band<V: Vector, const ROWS: usize, const VECTORS: usize>(
+pub(super) unsafe fn band<V: Quads, const ROWS: usize, const VECTORS: usize>(
     call: &Call,
     out: &mut TileMut,
     scratch: &mut Vec<f32>,
@@ -119,12 +125,13 @@ fn aligned(scratch: &mut Vec<f32>, needed: usize) -> usize {
 /// # Safety
 /// The caller has the CPU features of `V`; the buffers of the block have the sizes that it states.
 #[inline(always)]
-unsafe fn read<V: Vector, const VECTORS: usize>(call: &Call, block: &Block, lines: &mut [f32]) {
+unsafe fn read<V: Quads, const VECTORS: usize>(call: &Call, block: &Block, lines: &mut [f32]) {
     let (rows, line) = (TILE * block.tile_rows + 2, (TILE * block.row_vectors + 1) * V::LANES);
     let (lines, halves) = lines.split_at_mut(rows * line);
     for channel in 0..call.conv.cin {
         for (i, line) in lines.chunks_exact_mut(line).enumerate() {
-            read_row(&call.conv, &call.input, channel, block.y + i, block.x, line);
+            // SAFETY: the caller has the features.
+            unsafe { read_row::<V>(&call.conv, &call.input, channel, block.y + i, block.x, line) };
         }
         for tile_row in 0..block.tile_rows {
             // SAFETY: a row of tiles sees six lines, of which there are that many; a vector of tiles sees four vectors
@@ -132,8 +139,8 @@ unsafe fn read<V: Vector, const VECTORS: usize>(call: &Call, block: &Block, line
             unsafe {
                 let from = lines.as_ptr().add(TILE * tile_row * line);
                 for x in (0..line).step_by(V::LANES) {
-                    let column = transform::inputs(std::array::from_fn(|i| V::load(from.add(i * line + x))));
-                    for (i, value) in column.into_iter().enumerate() {
+                    let column = transform::loaded::<V>(from.add(x), line);
+                    for (i, value) in transform::inputs(column).into_iter().enumerate() {
                         V::store(value, halves.as_mut_ptr().add(i * line + x));
                     }
                 }
@@ -161,7 +168,7 @@ unsafe fn read<V: Vector, const VECTORS: usize>(call: &Call, block: &Block, line
 /// # Safety
 /// The caller has the CPU features of `V`; the buffers of the block have the sizes that it states.
 #[inline(always)]
-unsafe fn write<V: Vector, const ROWS: usize, const VECTORS: usize>(
+unsafe fn write<V: Quads, const ROWS: usize, const VECTORS: usize>(
     call: &Call,
     block: &Block,
     out: &mut TileMut,
@@ -193,17 +200,23 @@ unsafe fn write<V: Vector, const ROWS: usize, const VECTORS: usize>(
 /// # Safety
 /// The caller has the CPU features of `V`; `from` is good for a vector every `stride` values.
 #[inline(always)]
-unsafe fn tiles_of<V: Vector>(from: *const f32, stride: usize, bias: f32) -> [[V; TILE]; TILE] {
+unsafe fn tiles_of<V: Quads>(from: *const f32, stride: usize, bias: f32) -> [[V; TILE]; TILE] {
     // SAFETY: as the caller promises.
     unsafe {
         let bias = V::splat(bias);
-        let columns: [[V; TILE]; PLACES] = std::array::from_fn(|col| {
-            transform::outputs(std::array::from_fn(|row| V::load(from.add((row * PLACES + col) * stride))))
-        });
-        std::array::from_fn(|row| {
-            let values = transform::outputs(std::array::from_fn(|col| columns[col][row]));
-            values.map(|value| V::add(value, bias))
-        })
+        let mut columns = [[bias; TILE]; PLACES];
+        for (col, values) in columns.iter_mut().enumerate() {
+            *values = transform::outputs(transform::loaded::<V>(from.add(col * stride), PLACES * stride));
+        }
+        let mut rows = [[bias; TILE]; TILE];
+        for (row, values) in rows.iter_mut().enumerate() {
+            let [a, b, c, d, e, f] = &columns;
+            *values = transform::outputs([a[row], b[row], c[row], d[row], e[row], f[row]]);
+            for value in values {
+                *value = V::add(*value, bias);
+            }
+        }
+        rows
     }
 }
 
@@ -212,9 +225,8 @@ unsafe fn tiles_of<V: Vector>(from: *const f32, stride: usize, bias: f32) -> [[V
 /// # Safety
 /// The caller has the CPU features of `V`.
 #[inline(always)]
-unsafe fn put<V: Vector>(tiles: [V; TILE], out: &mut [f32], output: Output) {
-    // Room for the widest vector.
-    let mut row = [0.0f32; 64];
+unsafe fn put<V: Quads>(tiles: [V; TILE], out: &mut [f32], output: Output) {
+    let mut row = [0.0f32; TILE * MOST_LANES];
     let count = (TILE * V::LANES).min(out.len());
     let whole = count == TILE * V::LANES;
     // SAFETY: both `row` and, where it is used, `out` have room for four vectors.

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Lanes of vectors are tiles, so the transforms never mix lanes; only their ends do, where each fourth
-//! column is taken or written. A block of 64 tiles goes through all three stages while it is in the caches.
+//! column is taken or written. A block of 96 tiles goes through all three stages while it is in the caches.
 //!
 //! The input is made while it is read: normalized and activated, or doubled in size, so that neither
 //! is ever stored. Padding is zeros after that.
@@ -18,9 +18,9 @@
 mod band;
 mod multiply;
 mod naive;
+mod quads;
 mod rows;
 mod transform;
-mod vector;
 mod weights;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -173,7 +173,7 @@ pub fn pack(level: Level, conv: &Conv3x3, packed: &mut TileMut, weight: &[f32]) 
 ///
 /// `packed` is what [`pack`] made at the same level, `bias` is `(cout)`. `out` is a tile of the
 /// `(cout, height * width)` output that covers whole image rows from a multiple of 4 on:
-/// `tiles(out, cout, height * width, cout, band_rows * width)`. `scratch` grows to 72 x 64 values per channel.
+/// `tiles(out, cout, height * width, cout, band_rows * width)`. `scratch` grows to 36 x 96 values per channel, of input and of output.
 ///
 /// # Panics
 /// When the lengths do not fit the shape, or the tile does not cover whole image rows of all channels.
@@ -211,6 +211,6 @@ pub fn conv3x3_band(
         // SAFETY: `check` found that this CPU has the level; all lengths are compared above.
         Level::Avx512 => unsafe { x86::avx512(&call, out, scratch) },
         // SAFETY: the portable vector needs no CPU feature; all lengths are compared above.
-        _ => unsafe { band::band::<vector::Portable, 4, 1>(&call, out, scratch) },
+        _ => unsafe { band::band::<[f32; 8], 4, 1>(&call, out, scratch) },
     }
 }

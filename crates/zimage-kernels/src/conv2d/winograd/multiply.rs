@@ -1,8 +1,8 @@
 //! The matrix products of a block: `M[p] = U[p] V[p]`.
 
 use super::band::{Block, Panel};
-use super::vector::Vector;
 use super::{Conv3x3, PRODUCTS};
+use crate::vector::Vector;
 
 /// Multiplies all places of a block.
 ///

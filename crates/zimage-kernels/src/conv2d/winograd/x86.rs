@@ -3,24 +3,24 @@
 use std::arch::x86_64::*;
 
 use super::band::{self, Call};
-use super::vector::Vector;
+use super::quads::Quads;
 use crate::tile::TileMut;
 
 /// Bands with 8 lanes and 6 x 2 accumulators.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) fn avx2(call: &Call, out: &mut TileMut, scratch: &mut Vec<f32>) {
-    // SAFETY: this function has the features of `__m256` as a `Vector`; the caller has compared the lengths.
+    // SAFETY: this function has the features of `__m256`; the caller has compared the lengths.
     unsafe { band::band::<__m256, 6, 2>(call, out, scratch) }
 }
 
-/// Bands with 16 lanes and 8 x 2 accumulators.
+/// Bands with 16 lanes and 8 x 3 accumulators.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) fn avx512(call: &Call, out: &mut TileMut, scratch: &mut Vec<f32>) {
-    // SAFETY: this function has the features of `__m512` as a `Vector`; the caller has compared the lengths.
-    unsafe { band::band::<__m512, 8, 2>(call, out, scratch) }
+    // SAFETY: this function has the features of `__m512`; the caller has compared the lengths.
+    unsafe { band::band::<__m512, 8, 3>(call, out, scratch) }
 }
 
-/// Writes the methods of a [`Vector`], which all have the same shape and the same reason.
+/// Writes the methods of [`Quads`], which all have the same shape and the same reason.
 macro_rules! methods {
     ($($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block)*) => {
         $(
@@ -33,16 +33,8 @@ macro_rules! methods {
     };
 }
 
-impl Vector for __m256 {
-    const LANES: usize = 8;
+impl Quads for __m256 {
     methods! {
-        splat(value: f32) -> Self { _mm256_set1_ps(value) }
-        load(from: *const f32) -> Self { _mm256_loadu_ps(from) }
-        store(value: Self, to: *mut f32) { _mm256_storeu_ps(to, value) }
-        add(a: Self, b: Self) -> Self { _mm256_add_ps(a, b) }
-        sub(a: Self, b: Self) -> Self { _mm256_sub_ps(a, b) }
-        mul(a: Self, b: Self) -> Self { _mm256_mul_ps(a, b) }
-        mul_add(a: Self, b: Self, c: Self) -> Self { _mm256_fmadd_ps(a, b, c) }
         load_4(from: *const f32) -> [Self; 4] {
             // Half `h` of row `i` is the group of four values `4 h + i`.
             let mut rows = [_mm256_setzero_ps(); 4];
@@ -57,6 +49,13 @@ impl Vector for __m256 {
                 _mm_storeu_ps(to.add(4 * i), _mm256_castps256_ps128(row));
                 _mm_storeu_ps(to.add(16 + 4 * i), _mm256_extractf128_ps::<1>(row));
             }
+        }
+        min(a: Self, b: Self) -> Self { _mm256_min_ps(a, b) }
+        reciprocal(a: Self) -> Self {
+            // The instruction gives 12 bits, and a step of Newton's twice as many.
+            let near = _mm256_rcp_ps(a);
+            let error = _mm256_fnmadd_ps(a, near, _mm256_set1_ps(1.0));
+            _mm256_fmadd_ps(near, error, near)
         }
     }
 }
@@ -75,16 +74,8 @@ unsafe fn transposed_256(r: [__m256; 4]) -> [__m256; 4] {
     }
 }
 
-impl Vector for __m512 {
-    const LANES: usize = 16;
+impl Quads for __m512 {
     methods! {
-        splat(value: f32) -> Self { _mm512_set1_ps(value) }
-        load(from: *const f32) -> Self { _mm512_loadu_ps(from) }
-        store(value: Self, to: *mut f32) { _mm512_storeu_ps(to, value) }
-        add(a: Self, b: Self) -> Self { _mm512_add_ps(a, b) }
-        sub(a: Self, b: Self) -> Self { _mm512_sub_ps(a, b) }
-        mul(a: Self, b: Self) -> Self { _mm512_mul_ps(a, b) }
-        mul_add(a: Self, b: Self, c: Self) -> Self { _mm512_fmadd_ps(a, b, c) }
         load_4(from: *const f32) -> [Self; 4] {
             // Columns 0 and 1, then 2 and 3, of 8 groups of four.
             let first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29);
@@ -110,6 +101,13 @@ impl Vector for __m512 {
             _mm512_storeu_ps(to.add(16), _mm512_permutex2var_ps(ab, odd, cd));
             _mm512_storeu_ps(to.add(32), _mm512_permutex2var_ps(ab2, even, cd2));
             _mm512_storeu_ps(to.add(48), _mm512_permutex2var_ps(ab2, odd, cd2));
+        }
+        min(a: Self, b: Self) -> Self { _mm512_min_ps(a, b) }
+        reciprocal(a: Self) -> Self {
+            // The instruction gives 14 bits, and a step of Newton's twice as many.
+            let near = _mm512_rcp14_ps(a);
+            let error = _mm512_fnmadd_ps(a, near, _mm512_set1_ps(1.0));
+            _mm512_fmadd_ps(near, error, near)
         }
     }
 }
