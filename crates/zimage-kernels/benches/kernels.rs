@@ -4,14 +4,17 @@
 //! lines that contain it. Times are the least of several runs, in CPU time of the thread where the
 //! system tells it, so that a busy machine disturbs them less.
 
+mod timing;
+
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use zimage_kernels::Level;
 use zimage_kernels::blocks::{Element, Format, Group, Layout, Matrix, Planes, ScaleType, Scaled};
 use zimage_kernels::conv2d::winograd::{self, ChannelNorm, Conv3x3, Input, Output};
 use zimage_kernels::tile::{MatrixRef, TileMut, tiles};
 use zimage_kernels::{activation, attention, gemm, group_norm, linear, rms_norm, rope};
+
+use timing::{seconds, values};
 
 /// Measures one kernel at a level; the second argument is the peak in GFLOP/s.
 type Bench = fn(Level, f64);
@@ -31,53 +34,12 @@ fn main() {
         ("rope", bench_rope),
     ];
     for level in Level::supported().into_iter().filter(|level| *level != Level::Naive) {
-        let peak = peak(level);
+        let peak = zimage_kernels::peak::f32_gflops(level);
         println!("{:8} peak {peak:.0} GFLOP/s", level.name());
         for (_, bench) in benches.iter().filter(|(name, _)| keep(name)) {
             bench(level, peak);
         }
     }
-}
-
-/// CPU time of this thread.
-#[cfg(target_os = "linux")]
-fn now() -> Duration {
-    #[repr(C)]
-    struct Timespec {
-        seconds: std::ffi::c_long,
-        nanos: std::ffi::c_long,
-    }
-    unsafe extern "C" {
-        fn clock_gettime(clock: std::ffi::c_int, time: *mut Timespec) -> std::ffi::c_int;
-    }
-    const THREAD_CPU_TIME: std::ffi::c_int = 3;
-    let mut time = Timespec { seconds: 0, nanos: 0 };
-    // SAFETY: the C library of the standard library has the function, and `time` is its struct.
-    let status = unsafe { clock_gettime(THREAD_CPU_TIME, &mut time) };
-    assert_eq!(status, 0, "the thread's clock");
-    Duration::new(time.seconds as u64, time.nanos as u32)
-}
-
-/// Wall time, where there is no clock of the thread.
-#[cfg(not(target_os = "linux"))]
-fn now() -> Duration {
-    thread_local!(static START: Instant = Instant::now());
-    START.with(Instant::elapsed)
-}
-
-/// Seconds of the fastest of several runs; the first one only warms up.
-fn seconds(mut run: impl FnMut()) -> f64 {
-    let started = Instant::now();
-    run();
-    let mut best = f64::INFINITY;
-    let mut runs = 0;
-    while runs < 3 || runs < 200 && started.elapsed() < Duration::from_secs(2) {
-        let before = now();
-        run();
-        best = best.min((now() - before).as_secs_f64());
-        runs += 1;
-    }
-    best
 }
 
 fn print_flops(level: Level, what: &str, flops: f64, peak: f64, run: impl FnMut()) {
@@ -87,73 +49,6 @@ fn print_flops(level: Level, what: &str, flops: f64, peak: f64, run: impl FnMut(
 
 fn print_bytes(level: Level, what: &str, bytes: f64, run: impl FnMut()) {
     println!("{:8} {what:44} {:7.1} GB/s", level.name(), bytes / seconds(run) / 1e9);
-}
-
-fn values(n: usize) -> Vec<f32> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    (0..n).map(|_| next()).collect()
-}
-
-/// Fused multiply-adds in registers only, 2 operations each.
-fn peak(level: Level) -> f64 {
-    const ROUNDS: usize = 20_000_000;
-    #[cfg(target_arch = "x86_64")]
-    {
-        // SAFETY: `level` comes from `Level::supported`.
-        let flops = |level| unsafe {
-            match level {
-                Level::Avx512 => x86::fma_512(ROUNDS),
-                _ => x86::fma_256(ROUNDS),
-            }
-        };
-        if level >= Level::Avx2 {
-            let mut done = 0.0;
-            let time = seconds(|| done = black_box(flops(level)));
-            return done / time / 1e9;
-        }
-    }
-    let (mut a, factor) = ([1.0f32; 64], black_box(0.999f32));
-    let time = seconds(|| {
-        for _ in 0..ROUNDS / 8 {
-            for value in &mut a {
-                *value = *value * factor + factor;
-            }
-        }
-        black_box(&mut a);
-    });
-    (ROUNDS / 8 * 64 * 2) as f64 / time / 1e9
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-
-    macro_rules! fma_loop {
-        ($name:ident, $features:literal, $lanes:literal, $set:ident, $fma:ident) => {
-            /// Returns the number of operations done.
-            #[target_feature(enable = $features)]
-            pub fn $name(rounds: usize) -> f64 {
-                let factor = $set(black_box(0.999));
-                let mut sums = [factor; 12];
-                for _ in 0..rounds {
-                    for sum in &mut sums {
-                        *sum = $fma(*sum, factor, factor);
-                    }
-                }
-                black_box(sums);
-                (rounds * 12 * $lanes * 2) as f64
-            }
-        };
-    }
-    fma_loop!(fma_256, "avx2,fma", 8, _mm256_set1_ps, _mm256_fmadd_ps);
-    fma_loop!(fma_512, "avx512f", 16, _mm512_set1_ps, _mm512_fmadd_ps);
 }
 
 fn bench_gemm(level: Level, peak: f64) {
