@@ -31,6 +31,7 @@ pub mod rms_norm;
 pub mod rope;
 
 pub mod layout;
+pub mod pages;
 pub mod peak;
 pub mod resize;
 

@@ -6,10 +6,13 @@ use crate::buffer::Buffer;
 use crate::meter::Kind;
 use zimage_kernels::gemm_i8::{self, Line, PANEL, Quantized};
 use zimage_kernels::tile::{TileMut, tiles};
-use zimage_kernels::{activation, bytes, rms_norm};
+use zimage_kernels::{activation, bytes, pages, rms_norm};
 
 /// Rows that are quantized at a time.
 const ROWS: usize = 16;
+
+/// Values whose pages are asked for at once: 4 MB.
+const POPULATED: usize = 1 << 20;
 
 /// Rows of activations in 8 bits, in memory of the pool.
 #[derive(Debug)]
@@ -120,9 +123,11 @@ impl Cpu {
     pub fn pack(&self, weight: &Weight) -> Panels {
         let lines_of_panel = gemm_i8::panel_lines(weight.cols);
         let panels = weight.rows.div_ceil(PANEL);
-        // Zeros that the system makes when they are first touched, by the thread that packs them, and room to align them.
+        // Zeros that the system makes when their pages are asked for, and room to align them.
         let words = size_of::<Line>() / size_of::<f32>();
         let mut values = vec![0.0; (panels * lines_of_panel + 1) * words];
+        let parts = values.chunks_mut(POPULATED).collect();
+        self.threads.for_each(parts, |part, _| pages::populate(part));
         let pieces = bytes::lines_mut(&mut values)[..panels * lines_of_panel].chunks_exact_mut(lines_of_panel);
         self.threads.for_each(pieces.enumerate().collect(), |(i, panel), scratch| {
             let scratch = room(scratch, gemm_i8::pack_scratch(weight.cols));
