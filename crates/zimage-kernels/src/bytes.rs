@@ -32,6 +32,12 @@ pub fn lines_mut(values: &mut [f32]) -> &mut [Line] {
     unsafe { values.align_to_mut().1 }
 }
 
+/// The values that lines are made of, to be written.
+pub fn of_lines_mut(lines: &mut [Line]) -> &mut [f32] {
+    // SAFETY: as in `lines_mut`; a line is a whole number of f32.
+    unsafe { lines.align_to_mut().1 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

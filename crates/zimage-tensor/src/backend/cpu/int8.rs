@@ -11,9 +11,6 @@ use zimage_kernels::{activation, bytes, pages, rms_norm};
 /// Rows that are quantized at a time.
 const ROWS: usize = 16;
 
-/// Values whose pages are asked for at once: 4 MB.
-const POPULATED: usize = 1 << 20;
-
 /// Rows of activations in 8 bits, in memory of the pool.
 #[derive(Debug)]
 pub struct QuantizedRows {
@@ -126,10 +123,10 @@ impl Cpu {
         // Zeros that the system makes when their pages are asked for, and room to align them.
         let words = size_of::<Line>() / size_of::<f32>();
         let mut values = vec![0.0; (panels * lines_of_panel + 1) * words];
-        let parts = values.chunks_mut(POPULATED).collect();
-        self.threads.for_each(parts, |part, _| pages::populate(part));
         let pieces = bytes::lines_mut(&mut values)[..panels * lines_of_panel].chunks_exact_mut(lines_of_panel);
         self.threads.for_each(pieces.enumerate().collect(), |(i, panel), scratch| {
+            // Not before: fresh zeros are still in the cache when they are written over.
+            pages::populate(bytes::of_lines_mut(panel));
             let scratch = room(scratch, gemm_i8::pack_scratch(weight.cols));
             gemm_i8::pack_panel(self.level, panel, weight.matrix(), i * PANEL, scratch);
         });
