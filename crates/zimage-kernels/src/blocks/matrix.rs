@@ -134,6 +134,13 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The rows where they lie, if they are bytes with a scale and a bias for each group of whole cache lines.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn affine_bytes(&self) -> Option<super::AffineBytes<'a>> {
+        let Layout::Scaled(scaled) = self.layout else { return None };
+        super::AffineBytes::of(scaled, self.planes, self.cols, self.factor, self.skipped)
+    }
+
     /// Decodes some rows into `dst`, `(rows, cols)`.
     ///
     /// # Panics

@@ -4,6 +4,8 @@
 //! in blocks along a row, so a row is a whole number of blocks. Where the scales lie apart from the values, as in the
 //! files of MLX and ComfyUI, the storage is described by [`Scaled`]. A [`Matrix`] is the bytes of either.
 
+#[cfg(target_arch = "x86_64")]
+mod affine;
 mod bf16;
 mod f16;
 mod f32;
@@ -31,6 +33,8 @@ mod tests;
 use crate::Level;
 use crate::level::per_level;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use affine::AffineBytes;
 pub use iq4_nl::Iq4Nl;
 pub use layout::Block;
 pub use matrix::{Layout, Matrix};

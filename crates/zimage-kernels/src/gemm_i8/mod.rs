@@ -25,6 +25,8 @@ mod quantize;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 #[cfg(target_arch = "x86_64")]
+mod x86_affine;
+#[cfg(target_arch = "x86_64")]
 mod x86_bytes;
 
 #[cfg(test)]

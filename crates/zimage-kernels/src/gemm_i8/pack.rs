@@ -5,9 +5,9 @@
 
 use super::micro::Isa;
 use super::quantize::{largest, rounded, step_of};
-#[cfg(target_arch = "x86_64")]
-use super::x86_bytes;
 use super::{CHUNK, Chunks, Line, PANEL, QUAD};
+#[cfg(target_arch = "x86_64")]
+use super::{x86_affine, x86_bytes};
 use crate::Level;
 use crate::blocks::Matrix;
 use crate::level::per_level;
@@ -34,9 +34,10 @@ pub fn pack_scratch(cols: usize) -> usize {
 
 /// Packs rows `first .. first + 64` of a weight, or as many as it has; features beyond its last one are zeros.
 ///
-/// `scratch` has [`pack_scratch`] values: rows are decoded 16 at a time. A chunk's scale is its largest magnitude over 127, or the row's own one
-/// where the weight is stored in 8-bit numbers with a scale per row, which are then kept as they are. A weight that is
-/// not finite makes its chunk's scale not a number.
+/// `scratch` has [`pack_scratch`] values: rows are decoded 16 at a time, where they are not packed straight from their
+/// bytes. A chunk's scale is its largest magnitude over 127, or the row's own one where the weight is stored in 8-bit
+/// numbers with a scale per row, which are then kept as they are. A weight that is not finite makes its chunk's scale not
+/// a number.
 ///
 /// # Panics
 /// When the panel or the scratch have another length, or the weight no such row.
@@ -48,6 +49,14 @@ pub fn pack_panel(level: Level, panel: &mut [Line], w: Matrix, first: usize, scr
     for side in 0..SIDE {
         let start = first + side * LANES;
         let count = LANES.min(w.rows().saturating_sub(start));
+        #[cfg(target_arch = "x86_64")]
+        if Isa::of(level) == Isa::Avx512Vnni
+            && let Some(bytes) = w.affine_bytes()
+        {
+            // SAFETY: the features were found, and the panel was checked.
+            unsafe { x86_affine::pack_rows(panel, &bytes, start..start + count, side) };
+            continue;
+        }
         let rows = &mut scratch[..count * cols];
         let mut steps = [None; LANES];
         if count > 0 {

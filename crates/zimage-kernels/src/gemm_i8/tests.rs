@@ -173,6 +173,71 @@ fn levels_pack_the_same_bytes() {
     }
 }
 
+/// A number that looks drawn, from its place.
+fn drawn(at: usize) -> u32 {
+    (at as u32).wrapping_mul(2_654_435_761).rotate_left(11).wrapping_mul(2_246_822_519) >> 8
+}
+
+/// Scales and biases: most of them usual, some negative, zero, tiny or huge, and some not finite where `broken`.
+fn drawn_lines(count: usize, seed: usize, scale: ScaleType, broken: bool) -> Vec<u8> {
+    let line = |at: usize| {
+        let usual = (drawn(at + seed) as f32 / (1 << 23) as f32 - 1.0) * 0.02;
+        match drawn(7 * at + seed) % 40 {
+            0 => 0.0,
+            1 => usual * 1e-5,
+            2 => usual * 1e6,
+            3 if broken => f32::NAN,
+            4 if broken => f32::INFINITY,
+            _ => usual,
+        }
+    };
+    let mut bytes = Vec::with_capacity(count * scale.bytes());
+    for at in 0..count {
+        let (format, value) = match scale {
+            ScaleType::F16 => (Encoder::F16, line(at)),
+            ScaleType::BF16 => (Encoder::BF16, line(at)),
+            _ => (Encoder::F32, line(at)),
+        };
+        let mut stored = vec![0; scale.bytes()];
+        format.encode(&[value], &mut stored);
+        bytes.extend(stored);
+    }
+    bytes
+}
+
+/// Packs such bytes, and the values that they stand for.
+fn check_affine(n: usize, k: usize, scaled: Scaled, factor: f32, broken: bool) {
+    let Group::Columns(group) = scaled.group else { panic!("{scaled} has groups") };
+    let values: Vec<u8> = (0..n * k).map(|at| drawn(at) as u8).collect();
+    let [scales, biases] = [1, 1000].map(|seed| drawn_lines(n * k / group, seed, scaled.scale, broken));
+    let planes = Planes { values: &values, scales: &scales, biases: &biases };
+    let w = Matrix::new(Layout::Scaled(scaled), n, k, planes, factor).expect("planes of these sizes");
+    let mut rows = vec![f32::NAN; n * k];
+    w.decode_rows_at(Level::Portable, 0..n, &mut rows);
+    let bytes = f32_weight(&rows);
+    let decoded = Matrix::rows_of(Format::F32, n, k, &bytes).expect("a weight of these sizes");
+    for level in Level::supported() {
+        // The bytes of what is not a number differ from level to level.
+        let one = if broken { level } else { Level::Portable };
+        assert!(packed(level, w) == packed(one, decoded), "{level:?} {n} x {k}, {scaled}, {factor}, {broken}");
+        let (part, decoded) = (w.window(n / 3..n), decoded.window(n / 3..n));
+        assert!(packed(level, part) == packed(one, decoded), "{level:?} a window of {n} x {k}, {scaled}");
+    }
+}
+
+#[test]
+fn bytes_with_scales_and_biases_are_packed_as_their_values() {
+    for (n, k) in [(1, 128), (17, 640), (64, 1920), (83, 3840), (33, 2304)] {
+        for (group, scale) in
+            [(32, ScaleType::BF16), (64, ScaleType::BF16), (64, ScaleType::F16), (128, ScaleType::F32)]
+        {
+            for (factor, broken) in [(1.0, false), (0.37, false), (1.0, true)] {
+                check_affine(n, k, Scaled::affine(8, group, scale), factor, broken);
+            }
+        }
+    }
+}
+
 #[test]
 fn windows_are_packed_as_weights_of_their_own() {
     let (n, k) = (90, 130);

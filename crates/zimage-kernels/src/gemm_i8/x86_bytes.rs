@@ -7,10 +7,10 @@ use super::quantize::step_of;
 use super::{Chunks, Line, row_stride};
 
 /// A register of bytes.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// Which of the 16 lanes from `at` on lie before `end`.
-fn lanes_before(at: usize, end: usize) -> __mmask16 {
+pub(super) fn lanes_before(at: usize, end: usize) -> __mmask16 {
     match end.saturating_sub(at) {
         16.. => !0,
         left => (1 << left) - 1,
@@ -130,7 +130,7 @@ pub(super) unsafe fn pack_rows(
 /// 16 x 16 words, the other way round: four perfect shuffles of the rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 #[inline]
-fn transposed(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
+pub(super) fn transposed(mut rows: [__m512i; LANES]) -> [__m512i; LANES] {
     let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
     let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
     for _ in 0..4 {
