@@ -3,7 +3,7 @@
 //! Each stage is a call, so that a caller can tell what is running. Rates are operations over CPU time, and so per core.
 
 use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::Transformer;
+use crate::model::transformer::{Lane, Transformer};
 use crate::model::vae::{Cut, VaeDecoder};
 use crate::model::{Pages, Parameters, Residency, Source};
 use crate::pipeline::rng::TorchGenerator;
@@ -120,7 +120,7 @@ impl Bench {
         let (whole, parts) = self.measured(|| {
             (0..count).try_for_each(|step| {
                 let time = steps.transformer.time_condition(step as f32 / count as f32)?;
-                steps.transformer.forward(&steps.latents, &caption, &time).map(drop)
+                steps.transformer.forward_one(Lane::new(&steps.latents, &caption, &time)).map(drop)
             })
         })?;
         let [linear, attention, convolution] = parts;

@@ -13,7 +13,7 @@ use zimage_weights::{Checkpoint, Component, Dtype, Parts, TensorView, WeightView
 
 use super::Parameters;
 use super::text_encoder::TextEncoder;
-use super::transformer::Transformer;
+use super::transformer::{Lane, Transformer};
 use crate::goldens::tolerances::STAGE;
 use crate::goldens::{Golden, assert_close, checkpoint, devices, json, path};
 
@@ -95,7 +95,7 @@ fn check_transformer(case: &str, checkpoint: &Checkpoint, golden: &Golden) {
         let latents = golden.tensor("latents", &device).reshape(&[16, 4, 6]);
         let caption = transformer.caption(&golden.tensor("caption", &device), 4, 6).expect("finite");
         let time = transformer.time_condition(golden.values("t")[0]).expect("finite");
-        let output = transformer.forward(&latents, &caption, &time).expect("finite");
+        let output = transformer.forward_one(Lane::new(&latents, &caption, &time)).expect("finite").velocity;
         assert_close(case, &golden.values(case), &output.to_vec(), STAGE);
     }
 }

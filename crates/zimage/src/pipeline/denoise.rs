@@ -9,7 +9,7 @@ use super::request::GenerateRequest;
 use super::{Latents, Pipeline};
 use crate::Result;
 use crate::model::scheduler::Schedule;
-use crate::model::transformer::{Caption, Residual, TimeCondition, Transformer};
+use crate::model::transformer::{Caption, Lane, MainLayers, Output, Residual, TimeCondition, Transformer};
 use std::sync::Arc;
 use zimage_tensor::{Device, KeepMemory, Tensor};
 
@@ -23,6 +23,17 @@ pub struct Step {
     /// Noise level of `latents`: 0 after the last step.
     pub sigma: f32,
     /// The latents after this step.
+    pub latents: Latents,
+    /// The latents of the finished picture as the model sees them from here: what a preview shows.
+    pub predicted: Latents,
+}
+
+/// Where a loop was: enough to take it up again and end with the same bits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bookmark {
+    /// Steps that are done.
+    pub step: usize,
+    /// The latents after them.
     pub latents: Latents,
 }
 
@@ -63,12 +74,41 @@ impl Pipeline {
     /// [`crate::Error::Request`] when the model cannot serve the request, or those of loading and of the VAE encoder.
     pub fn denoise(&self, request: &GenerateRequest, prompts: &Prompts, strategy: Strategy) -> Result<Denoise> {
         let schedule = self.schedule(request)?;
-        let Start { latents, step, keep } = self.start(request, &schedule, strategy.cut)?;
-        let [channels, height, width] = self.latent_shape(request);
+        let start = self.start(request, &schedule, strategy.cut)?;
         // What the image's encoder has left must not lie beside what the loop needs.
         self.device.release_memory();
         let memory = self.device.keep_memory();
         let transformer = self.load_transformer(strategy)?;
+        self.begin(request, prompts, (schedule, start), transformer, memory)
+    }
+
+    /// Starts the loop of a request that is to run beside another one, over the same weights: see [`step_together`].
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::denoise`].
+    pub fn denoise_beside(
+        &self,
+        other: &Denoise,
+        request: &GenerateRequest,
+        prompts: &Prompts,
+        strategy: Strategy,
+    ) -> Result<Denoise> {
+        let schedule = self.schedule(request)?;
+        let start = self.start(request, &schedule, strategy.cut)?;
+        let memory = self.device.keep_memory();
+        self.begin(request, prompts, (schedule, start), other.transformer.clone(), memory)
+    }
+
+    fn begin(
+        &self,
+        request: &GenerateRequest,
+        prompts: &Prompts,
+        (schedule, start): (Schedule, Start),
+        transformer: Arc<Transformer>,
+        memory: KeepMemory,
+    ) -> Result<Denoise> {
+        let Start { latents, step, keep } = start;
+        let [channels, height, width] = self.latent_shape(request);
         let caption = |text: &TextFeatures| {
             let features = text.features.on(transformer.device());
             transformer.caption(&features, height, width)
@@ -113,36 +153,90 @@ impl Denoise {
         self.latents
     }
 
-    fn advance(&mut self) -> Result<Step> {
-        let velocity = self.velocity()?;
-        let (dt, sigma) = (self.schedule.dt(self.step), self.schedule.sigmas[self.step + 1]);
-        // The scheduler's derivative points to the noise, the model's velocity to the picture.
-        self.latents.data.iter_mut().zip(velocity).for_each(|(x, v)| *x += dt * -v);
-        if let Some(keep) = &self.keep {
-            keep.restore(&mut self.latents.data, sigma);
-        }
-        let index = self.step - self.first_step;
-        self.step += 1;
-        Ok(Step { index, count: self.n_steps(), sigma, latents: self.latents.clone() })
+    /// Where the loop is, for [`Denoise::resume`]; nothing while the next step needs what the main layers added before.
+    pub fn bookmark(&self) -> Option<Bookmark> {
+        let step = self.step - self.first_step;
+        let needs_residual = step < self.n_steps() && self.cache.pass(step, self.n_steps()) == Pass::Reuse;
+        (!needs_residual).then(|| Bookmark { step, latents: self.latents.clone() })
     }
 
-    /// The guided velocity at the current latents and time.
-    fn velocity(&mut self) -> Result<Vec<f32>> {
+    /// Takes up the loop of the same request where another one was.
+    ///
+    /// # Errors
+    /// [`crate::Error::Request`] when the bookmark is not one of such a loop.
+    pub fn resume(&mut self, bookmark: Bookmark) -> Result<()> {
+        let Bookmark { step, latents } = bookmark;
+        let shape = |latents: &Latents| [latents.channels, latents.height, latents.width, latents.data.len()];
+        if step > self.n_steps() || shape(&latents) != shape(&self.latents) {
+            let what = format!("a bookmark after step {step} of latents {:?}", shape(&latents));
+            return Err(crate::Error::Request { what, hint: "it belongs to another request".into() });
+        }
+        self.step = self.first_step + step;
+        self.latents = latents;
+        self.forget();
+        Ok(())
+    }
+
+    /// Whether no step is left: all are done, or one failed.
+    pub fn is_over(&self) -> bool {
+        self.failed || self.step == self.schedule.steps()
+    }
+
+    /// What the next step needs that is made before its pass.
+    fn prepare(&mut self) -> Result<Next> {
         let pass = self.cache.pass(self.step - self.first_step, self.n_steps());
         if pass != Pass::Reuse {
             self.forget();
         }
         let t = self.schedule.t(self.step);
-        let time = self.transformer.time_condition(t)?;
-        let latents = self.latents.to_tensor(&self.device)?;
-        let positive = self.positive.predict(&self.transformer, &latents, &time, pass)?;
-        match &mut self.guidance {
-            Some(g) if f64::from(t) <= g.truncation => {
-                let negative = g.negative.predict(&self.transformer, &latents, &time, pass)?;
-                Ok(guide(&positive, &negative, g.guidance as f32, g.normalization as f32))
-            }
-            _ => Ok(positive),
+        Ok(Next {
+            pass,
+            is_guided: self.guidance.as_ref().is_some_and(|guidance| f64::from(t) <= guidance.truncation),
+            time: self.transformer.time_condition(t)?,
+            latents: self.latents.to_tensor(&self.device)?,
+        })
+    }
+
+    /// The branches that the next step runs: the prompt's, then the negative one's.
+    fn branches(&self, next: &Next) -> impl Iterator<Item = &Branch> {
+        let negative = self.guidance.as_ref().filter(|_| next.is_guided).map(|guidance| &guidance.negative);
+        std::iter::once(&self.positive).chain(negative)
+    }
+
+    /// Takes the step, by what its branches gave.
+    fn finish(&mut self, outputs: Vec<Result<Output>>) -> Result<Step> {
+        let mut outputs = outputs.into_iter();
+        let mut velocity_of = |branch: &mut Branch| -> Option<Result<Vec<f32>>> {
+            let take = |output: Output| {
+                branch.residual = output.residual.or(branch.residual.take());
+                output.velocity.into_vec()
+            };
+            Some(outputs.next()?.map(take))
+        };
+        let positive = velocity_of(&mut self.positive).expect("every step has the prompt's branch: this is a bug")?;
+        let velocity = match &mut self.guidance {
+            None => positive,
+            Some(g) => match velocity_of(&mut g.negative).transpose()? {
+                None => positive,
+                Some(negative) => guide(&positive, &negative, g.guidance as f32, g.normalization as f32),
+            },
+        };
+        Ok(self.advance(&velocity))
+    }
+
+    fn advance(&mut self, velocity: &[f32]) -> Step {
+        let (dt, sigma) = (self.schedule.dt(self.step), self.schedule.sigmas[self.step + 1]);
+        // The scheduler's derivative points to the noise, the model's velocity to the picture.
+        self.latents.data.iter_mut().zip(velocity).for_each(|(x, v)| *x += dt * -v);
+        let mut predicted = self.latents.clone();
+        predicted.data.iter_mut().zip(velocity).for_each(|(x, v)| *x += sigma * v);
+        if let Some(keep) = &self.keep {
+            keep.restore(&mut self.latents.data, sigma);
+            keep.restore(&mut predicted.data, 0.0);
         }
+        let index = self.step - self.first_step;
+        self.step += 1;
+        Step { index, count: self.n_steps(), sigma, latents: self.latents.clone(), predicted }
     }
 
     /// Drops what the main layers added earlier: of both branches, since guidance may leave one out of this step.
@@ -154,42 +248,67 @@ impl Denoise {
     }
 }
 
+/// What a step needs that is made before its pass.
+struct Next {
+    pass: Pass,
+    is_guided: bool,
+    time: TimeCondition,
+    latents: Tensor,
+}
+
 impl Branch {
     fn new(caption: Caption) -> Branch {
         Branch { caption, residual: None }
     }
 
-    /// The velocity `(channels, height, width)`. A branch that has nothing to reuse is computed.
-    fn predict(
-        &mut self,
-        transformer: &Transformer,
-        latents: &Tensor,
-        time: &TimeCondition,
-        pass: Pass,
-    ) -> Result<Vec<f32>> {
-        let velocity = match (pass, &self.residual) {
-            (Pass::Full, _) => transformer.forward(latents, &self.caption, time)?,
-            (Pass::Reuse, Some(residual)) => transformer.forward_reusing(latents, &self.caption, time, residual)?,
-            (Pass::Keep, _) | (Pass::Reuse, None) => {
-                let (velocity, residual) = transformer.forward_keeping(latents, &self.caption, time)?;
-                self.residual = Some(residual);
-                velocity
-            }
+    /// A branch that has nothing to reuse is computed.
+    fn lane<'a>(&'a self, next: &'a Next) -> Lane<'a> {
+        let main_layers = match (next.pass, &self.residual) {
+            (Pass::Full, _) => MainLayers::Run,
+            (Pass::Reuse, Some(residual)) => MainLayers::Reuse(residual),
+            (Pass::Keep, _) | (Pass::Reuse, None) => MainLayers::Keep,
         };
-        Ok(velocity.into_vec())
+        Lane::new(&next.latents, &self.caption, &next.time).with(main_layers)
     }
+}
+
+/// Takes one step of each loop that is not at its end, all in one pass through the transformer, which reads its weights
+/// once. Each step is what it would be alone, to the bit, and fails alone. The loops may be at different steps, of
+/// different lengths, and join or leave between calls.
+///
+/// Returns for each loop what its iterator would.
+///
+/// # Panics
+/// When the loops do not share a transformer: all but one must come from [`Pipeline::denoise_beside`] it.
+pub fn step_together(loops: &mut [&mut Denoise]) -> Vec<Option<Result<Step>>> {
+    let Some(transformer) = loops.first().map(|first| first.transformer.clone()) else { return Vec::new() };
+    let shared = loops.iter().all(|one| Arc::ptr_eq(&one.transformer, &transformer));
+    assert!(shared, "loops that step together share a transformer");
+    let prepared = loops.iter_mut().map(|one| (!one.is_over()).then(|| one.prepare()));
+    let prepared: Vec<Option<Result<Next>>> = prepared.collect();
+    let running = || loops.iter().zip(&prepared).filter_map(|(one, next)| Some((one, next.as_ref()?.as_ref().ok()?)));
+    let lanes: Vec<Lane<'_>> =
+        running().flat_map(|(one, next)| one.branches(next).map(move |branch| branch.lane(next))).collect();
+    let counts: Vec<usize> = running().map(|(one, next)| one.branches(next).count()).collect();
+    let mut outputs = transformer.forward(&lanes).into_iter();
+    let mut outputs: Vec<Vec<_>> = counts.into_iter().map(|count| outputs.by_ref().take(count).collect()).collect();
+    outputs.reverse();
+    let steps = loops.iter_mut().zip(prepared).map(|(one, next)| {
+        let step = match next? {
+            Ok(_) => one.finish(outputs.pop().expect("each running loop has outputs: this is a bug")),
+            Err(error) => Err(error),
+        };
+        one.failed = step.is_err();
+        Some(step)
+    });
+    steps.collect()
 }
 
 impl Iterator for Denoise {
     type Item = Result<Step>;
 
     fn next(&mut self) -> Option<Result<Step>> {
-        if self.failed || self.step == self.schedule.steps() {
-            return None;
-        }
-        let step = self.advance();
-        self.failed = step.is_err();
-        Some(step)
+        step_together(&mut [self]).pop().flatten()
     }
 }
 

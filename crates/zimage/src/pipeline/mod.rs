@@ -21,7 +21,7 @@ mod tests;
 
 pub use crate::model::vae::Cut;
 pub use compute::ComputeChoice;
-pub use denoise::{Denoise, Step};
+pub use denoise::{Bookmark, Denoise, Step, step_together};
 
 use crate::Result;
 use crate::model::Adapters;

@@ -214,7 +214,9 @@ impl Pipeline {
         // their inputs where those are quantized.
         let weights = self.weight_bytes(Component::Transformer)?;
         let (narrow, wide) = (5 * F32 * dim, 2 * F32 * ffn);
+        // Both branches of a guided request go through each block, and wait for each other with all their tokens.
         let working_bytes = tokens * (narrow + wide + weights.activation_bytes(dim, ffn))
+            + F32 * (branches - 1) * tokens * dim
             + F32 * kept
             + linear_scratch(ffn)
             + self.branch_bytes(Component::Transformer, tokens * ffn);

@@ -1,7 +1,7 @@
 //! Adapters of every kind against diffusers, PEFT and LyCORIS.
 
 use super::super::Parameters;
-use super::super::transformer::Transformer;
+use super::super::transformer::{Lane, Transformer};
 use super::{Adapters, Lora};
 use crate::goldens::tolerances::STAGE;
 use crate::goldens::{Golden, assert_close, checkpoint, devices, json, path};
@@ -34,7 +34,7 @@ fn output(model: &Checkpoint, device: &Device, adapters: &Adapters) -> Vec<f32> 
     let caption = transformer.caption(&golden.tensor("caption", device), height, width).expect("it fits");
     let time = transformer.time_condition(golden.values("t")[0]).expect("a time");
     let latents = golden.tensor("latents", device).reshape(&[16, height, width]);
-    transformer.forward(&latents, &caption, &time).expect("finite").into_vec()
+    transformer.forward_one(Lane::new(&latents, &caption, &time)).expect("finite").velocity.into_vec()
 }
 
 #[test]

@@ -56,6 +56,92 @@ pub struct TimeCondition {
 /// alone, so that nothing of them is needed once the layers are passed over.
 pub struct Residual(Tensor);
 
+/// One of the pictures, or of the two prompts of a picture, that go through the transformer together.
+pub struct Lane<'a> {
+    /// `(channels, height, width)`.
+    pub latents: &'a Tensor,
+    /// Made for latents of this size.
+    pub caption: &'a Caption,
+    /// The time of the latents.
+    pub time: &'a TimeCondition,
+    /// What is done about the main layers.
+    pub main_layers: MainLayers<'a>,
+}
+
+impl<'a> Lane<'a> {
+    /// A lane that runs the main layers.
+    pub fn new(latents: &'a Tensor, caption: &'a Caption, time: &'a TimeCondition) -> Lane<'a> {
+        Lane { latents, caption, time, main_layers: MainLayers::Run }
+    }
+
+    /// The same, doing something else about the main layers.
+    pub fn with(self, main_layers: MainLayers<'a>) -> Lane<'a> {
+        Lane { main_layers, ..self }
+    }
+}
+
+/// What a lane does about the main layers.
+#[derive(Clone, Copy)]
+pub enum MainLayers<'a> {
+    /// They run.
+    Run,
+    /// They run, and what they add is kept.
+    Keep,
+    /// What they added at an earlier time stands in for them.
+    Reuse(&'a Residual),
+}
+
+/// What a lane gives.
+pub struct Output {
+    /// Velocity towards the picture, in the shape of the latents.
+    pub velocity: Tensor,
+    /// What the main layers added, if it was to be kept.
+    pub residual: Option<Residual>,
+}
+
+/// A lane on its way.
+struct Stream<'a> {
+    lane: &'a Lane<'a>,
+    x: Result<Tensor>,
+    /// The picture's tokens before the main layers, if what these add is to be kept.
+    before: Option<Tensor>,
+}
+
+impl Stream<'_> {
+    /// Runs a block on the tokens, unless something failed before.
+    fn advance(&mut self, forward: impl FnOnce(&mut Tensor), layer: impl FnOnce() -> String) {
+        let Ok(x) = &mut self.x else { return };
+        forward(x);
+        if let Err(error) = assert_finite(x, STAGE, layer) {
+            self.x = Err(error);
+        }
+    }
+
+    /// Makes the refined tokens of the picture what the main layers take: all tokens, those of the picture first; or what
+    /// they give, where an earlier residual stands in for them.
+    fn join_caption(&mut self) {
+        let Ok(refined) = &self.x else { return };
+        let picture = || ops::slice_rows(refined, 0, tokens(self.lane.latents));
+        let x = match self.lane.main_layers {
+            MainLayers::Run => ops::concat_rows(refined, &self.lane.caption.tokens),
+            MainLayers::Keep => {
+                self.before = Some(picture());
+                ops::concat_rows(refined, &self.lane.caption.tokens)
+            }
+            MainLayers::Reuse(Residual(residual)) => {
+                let mut x = picture();
+                ops::add(&mut x, residual);
+                x
+            }
+        };
+        self.x = Ok(x);
+    }
+
+    fn runs_main_layers(&self) -> bool {
+        !matches!(self.lane.main_layers, MainLayers::Reuse(_))
+    }
+}
+
 impl Transformer {
     /// Reads the transformer. Blocks are counted from the first noise refiner on.
     pub fn load(config: &TransformerConfig, p: &Parameters, residency: Residency) -> Result<Transformer> {
@@ -138,81 +224,62 @@ impl Transformer {
         Ok(TimeCondition { noise_refiner, layers, final_scale: self.final_layer.scale(&temb) })
     }
 
-    /// Latents `(channels, height, width)` -> velocity towards the picture, of the same shape.
+    /// One pass for every lane: latents `(channels, height, width)` -> velocity towards the picture, of the same shape.
+    ///
+    /// The lanes go through each block one after the other, so that its weights are read, widened or laid out once for all
+    /// of them. A lane's result doesn't depend on the others, to the bit; nor does its failure touch them.
+    ///
+    /// # Errors
+    /// For each lane, [`Error::NonFinite`] with the layer's name.
+    pub fn forward(&self, lanes: &[Lane<'_>]) -> Vec<Result<Output>> {
+        let mut streams: Vec<Stream<'_>> = lanes.iter().map(|lane| self.embed(lane)).collect();
+        for (i, block) in self.noise_refiner.iter().enumerate() {
+            for stream in &mut streams {
+                let Lane { caption, time, .. } = stream.lane;
+                let forward = |x: &mut Tensor| block.forward(x, &caption.image_rope, &time.noise_refiner[i]);
+                stream.advance(forward, || format!("noise_refiner.{i}"));
+            }
+            self.done_with(i);
+        }
+        streams.iter_mut().for_each(Stream::join_caption);
+        for (i, block) in self.layers.iter().enumerate() {
+            for stream in streams.iter_mut().filter(|stream| stream.runs_main_layers()) {
+                let Lane { caption, time, .. } = stream.lane;
+                let forward = |x: &mut Tensor| block.forward(x, &caption.rope, &time.layers[i]);
+                stream.advance(forward, || format!("layers.{i}"));
+            }
+            self.done_with(self.noise_refiner.len() + i);
+        }
+        streams.into_iter().map(|stream| self.output(stream)).collect()
+    }
+
+    /// [`Transformer::forward`] for a single lane.
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the layer's name.
-    pub fn forward(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
-        let refined = self.refined(latents, caption, time)?;
-        let x = self.main_layers(refined, caption, time)?;
-        self.velocity(&ops::slice_rows(&x, 0, tokens(latents)), latents, time)
+    pub fn forward_one(&self, lane: Lane<'_>) -> Result<Output> {
+        self.forward(&[lane]).remove(0)
     }
 
-    /// [`Transformer::forward`], and what its main layers added, for [`Transformer::forward_reusing`].
-    ///
-    /// # Errors
-    /// Those of [`Transformer::forward`].
-    pub fn forward_keeping(
-        &self,
-        latents: &Tensor,
-        caption: &Caption,
-        time: &TimeCondition,
-    ) -> Result<(Tensor, Residual)> {
-        let refined = self.refined(latents, caption, time)?;
-        let mut residual = ops::slice_rows(&refined, 0, tokens(latents));
-        let x = self.main_layers(refined, caption, time)?;
-        let x = ops::slice_rows(&x, 0, tokens(latents));
-        ops::subtract_from(&mut residual, &x);
-        Ok((self.velocity(&x, latents, time)?, Residual(residual)))
+    /// Latents -> tokens of the picture, padded: `(tokens + padding, dim)`.
+    fn embed<'a>(&self, lane: &'a Lane<'a>) -> Stream<'a> {
+        let x = ops::linear(&ops::patchify(lane.latents), &self.x_embedder);
+        let x = ops::append_token(&x, &self.x_pad_token, padding(x.rows()));
+        Stream { lane, x: Ok(x), before: None }
     }
 
-    /// [`Transformer::forward`] with what the main layers added at an earlier time instead of these layers.
-    ///
-    /// # Errors
-    /// Those of [`Transformer::forward`].
-    pub fn forward_reusing(
-        &self,
-        latents: &Tensor,
-        caption: &Caption,
-        time: &TimeCondition,
-        Residual(residual): &Residual,
-    ) -> Result<Tensor> {
-        let refined = self.refined(latents, caption, time)?;
-        let mut x = ops::slice_rows(&refined, 0, tokens(latents));
-        ops::add(&mut x, residual);
-        self.velocity(&x, latents, time)
-    }
-
-    /// Latents -> refined tokens of the picture, padded: `(tokens + padding, dim)`.
-    fn refined(&self, latents: &Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
-        let x = ops::linear(&ops::patchify(latents), &self.x_embedder);
-        let mut x = ops::append_token(&x, &self.x_pad_token, padding(x.rows()));
-        for (i, (block, modulation)) in self.noise_refiner.iter().zip(&time.noise_refiner).enumerate() {
-            block.forward(&mut x, &caption.image_rope, modulation);
-            assert_finite(&x, STAGE, || format!("noise_refiner.{i}"))?;
-            self.done_with(i);
-        }
-        Ok(x)
-    }
-
-    /// Refined tokens of the picture -> all tokens after the main layers, those of the picture first.
-    fn main_layers(&self, refined: Tensor, caption: &Caption, time: &TimeCondition) -> Result<Tensor> {
-        let mut x = ops::concat_rows(&refined, &caption.tokens);
-        drop(refined);
-        for (i, (block, modulation)) in self.layers.iter().zip(&time.layers).enumerate() {
-            block.forward(&mut x, &caption.rope, modulation);
-            assert_finite(&x, STAGE, || format!("layers.{i}"))?;
-            self.done_with(self.noise_refiner.len() + i);
-        }
-        Ok(x)
-    }
-
-    /// The picture's tokens `(tokens, dim)` -> velocity, in the shape of the latents.
-    fn velocity(&self, x: &Tensor, latents: &Tensor, time: &TimeCondition) -> Result<Tensor> {
-        let [_, height, width] = latents.shape()[..] else { panic!("latents of {:?}", latents.shape()) };
-        let x = self.final_layer.forward(x, &time.final_scale);
+    /// The tokens after the last layer -> what the pass gives.
+    fn output(&self, stream: Stream<'_>) -> Result<Output> {
+        let Stream { lane, x, before } = stream;
+        let x = ops::slice_rows(&x?, 0, tokens(lane.latents));
+        let residual = before.map(|mut residual| {
+            ops::subtract_from(&mut residual, &x);
+            Residual(residual)
+        });
+        let [_, height, width] = lane.latents.shape()[..] else { panic!("latents of {:?}", lane.latents.shape()) };
+        let x = self.final_layer.forward(&x, &lane.time.final_scale);
         assert_finite(&x, STAGE, || "all_final_layer.2-1".into())?;
-        Ok(ops::unpatchify(&x, height, width))
+        Ok(Output { velocity: ops::unpatchify(&x, height, width), residual })
     }
 
     /// The sizes that it was read with.

@@ -1,5 +1,5 @@
 use super::block::{Block, ModulatedBlock};
-use super::{Rope, Transformer, caption_positions, image_positions, padding};
+use super::{Lane, MainLayers, Rope, Transformer, caption_positions, image_positions, padding};
 use crate::Error;
 use crate::goldens::tolerances::STAGE;
 use crate::goldens::{Golden, MODELS, assert_close, checkpoint, devices, json, with_parameters};
@@ -82,7 +82,7 @@ fn the_transformer_agrees_with_diffusers_on_both_sides_of_a_multiple_of_32() {
                 let [_, height, width] = latents.shape()[..] else { panic!("latents") };
                 let caption = transformer.caption(&golden.tensor("caption", device), height, width).expect("finite");
                 let time = transformer.time_condition(golden.values("t")[0]).expect("finite");
-                let output = transformer.forward(&latents, &caption, &time).expect("finite");
+                let output = transformer.forward_one(Lane::new(&latents, &caption, &time)).expect("finite").velocity;
                 assert_close(&format!("{model} {name}"), &golden.values("output"), &output.to_vec(), STAGE);
             });
         }
@@ -124,12 +124,15 @@ fn what_the_main_layers_add_stands_in_for_them() {
             let caption = transformer.caption(&case.tensor("caption", device), 10, 14).expect("finite");
             let time = transformer.time_condition(case.values("t")[0]).expect("finite");
             let latents = latents(&case, device);
-            let plain = transformer.forward(&latents, &caption, &time).expect("finite").into_vec();
-            let (kept, residual) = transformer.forward_keeping(&latents, &caption, &time).expect("finite");
-            assert_eq!(kept.into_vec(), plain, "{model}: keeping changes nothing");
+            let plain =
+                transformer.forward_one(Lane::new(&latents, &caption, &time)).expect("finite").velocity.into_vec();
+            let lane = || Lane::new(&latents, &caption, &time);
+            let kept = transformer.forward_one(lane().with(MainLayers::Keep)).expect("finite");
+            assert_eq!(kept.velocity.into_vec(), plain, "{model}: keeping changes nothing");
+            let residual = kept.residual.expect("it was to be kept");
             assert_eq!(residual.0.shape(), [35, transformer.config().dim], "the picture's tokens without padding");
-            let reused = transformer.forward_reusing(&latents, &caption, &time, &residual).expect("finite");
-            assert_close(&format!("{model} reused"), &plain, &reused.into_vec(), 1e-6);
+            let reused = transformer.forward_one(lane().with(MainLayers::Reuse(&residual))).expect("finite");
+            assert_close(&format!("{model} reused"), &plain, &reused.velocity.into_vec(), 1e-6);
         });
     }
 }
