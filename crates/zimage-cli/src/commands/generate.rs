@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 use zimage::GenerateRequest;
 use zimage::pipeline::encode::Prompts;
 use zimage::pipeline::image::ImageFormat;
-use zimage::pipeline::metadata::{FileRecord, LoraRecord, Metadata, SCHEMA_VERSION, TaskRecord, Versions};
+use zimage::pipeline::metadata::{FileRecord, Origin};
 use zimage::pipeline::plan::{Plan, Strategy};
 use zimage::pipeline::{Cut, Latents};
-use zimage::{Lora, Picture, Task};
+use zimage::{Picture, Task};
 use zimage_weights::container::{Metadata as Header, TensorSource, write_safetensors};
 use zimage_weights::digest::sha256_bytes;
 
@@ -200,7 +200,9 @@ impl Run<'_> {
         index: usize,
         timings_ms: Timings,
     ) -> Result<(), Failure> {
-        let bytes = picture.image.encode(self.targets.format, Some(&self.metadata(request, cut)));
+        let origin = Origin { model: &self.job.label, files: &self.files, compute: self.job.compute };
+        let metadata = self.job.pipeline.metadata(request, cut, origin);
+        let bytes = picture.image.encode(self.targets.format, Some(&metadata));
         let bytes = bytes.map_err(Failure::failed)?;
         let values = Placeholders { seed: request.seed, index, prompt: &request.prompt };
         let path = self.targets.pictures.fill(&values)?;
@@ -230,50 +232,6 @@ impl Run<'_> {
         let line = serde_json::to_string(&line)
             .map_err(|error| Failure::failed(format!("{} has no JSON form: {error}", path.display())))?;
         output::print_line(&line)
-    }
-
-    fn metadata(&self, request: &GenerateRequest, cut: Cut) -> Metadata {
-        Metadata {
-            schema_version: SCHEMA_VERSION,
-            prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone(),
-            width: request.width,
-            height: request.height,
-            steps: request.steps,
-            seed: request.seed,
-            guidance: request.guidance,
-            cfg_normalization: request.cfg_normalization,
-            cfg_truncation: request.cfg_truncation,
-            shift: request.shift.unwrap_or(self.job.pipeline.native_shift()),
-            cache: request.cache,
-            task: task_record(&request.task),
-            model: self.job.label.clone(),
-            files: self.files.clone(),
-            loras: self.job.pipeline.loras().map(lora_record).collect(),
-            versions: Versions::current(),
-            device: self.job.pipeline.device().name().into(),
-            compute: self.job.compute.name().into(),
-            tiled: cut == Cut::Tiles,
-        }
-    }
-}
-
-fn lora_record(lora: &Lora) -> LoraRecord {
-    let adapter = &lora.adapter;
-    LoraRecord { name: adapter.name().into(), sha256: adapter.sha256().into(), weight: lora.weight }
-}
-
-fn task_record(task: &Task) -> TaskRecord {
-    match task {
-        Task::TextToImage => TaskRecord::TextToImage,
-        Task::ImageToImage { image, strength } => {
-            TaskRecord::ImageToImage { init_image_sha256: image.sha256().into(), strength: *strength }
-        }
-        Task::Inpaint { image, mask, strength } => TaskRecord::Inpaint {
-            init_image_sha256: image.sha256().into(),
-            mask_sha256: mask.sha256().into(),
-            strength: *strength,
-        },
     }
 }
 

@@ -49,6 +49,14 @@ impl Pipeline {
         Ok(self.device_for(&self.checkpoint.weights(component)?).compute())
     }
 
+    /// The arithmetic of the transformer, which decides the picture.
+    ///
+    /// # Errors
+    /// As [`Pipeline::compute`].
+    pub fn compute_of_transformer(&self) -> Result<Compute> {
+        self.compute(Component::Transformer)
+    }
+
     /// The device with the arithmetic for these weights.
     pub(super) fn device_for(&self, weights: &Weights) -> Device {
         let compute = match weights.component() {

@@ -24,7 +24,25 @@ pub struct Prompts {
     pub negative: Option<TextFeatures>,
 }
 
+/// How long a text is for the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenCount {
+    /// Tokens that the model reads, the chat template's included.
+    pub used: usize,
+    /// Tokens beyond the model's limit, which are cut off.
+    pub dropped: usize,
+}
+
 impl Pipeline {
+    /// Counts the tokens of a text, without the text encoder.
+    ///
+    /// # Errors
+    /// [`crate::Error::Request`] for a text that the tokenizer refuses.
+    pub fn count_tokens(&self, text: &str) -> Result<TokenCount> {
+        let tokens = self.tokenizer.encode(text)?;
+        Ok(TokenCount { used: tokens.ids.len(), dropped: tokens.dropped })
+    }
+
     /// Encodes the prompts of several requests. The text encoder is in memory only for the time of this call.
     ///
     /// # Errors

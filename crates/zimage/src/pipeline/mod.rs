@@ -13,6 +13,7 @@ mod load;
 mod loras;
 pub mod metadata;
 pub mod plan;
+pub mod preview;
 pub mod request;
 mod residency;
 pub mod rng;

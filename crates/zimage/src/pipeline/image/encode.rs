@@ -9,8 +9,8 @@ use ::image::{ExtendedColorType, ImageEncoder};
 use super::{ImageError, RgbImage};
 use crate::pipeline::metadata::{Metadata, PARAMETERS_KEYWORD, ZIMAGE_KEYWORD, exif_block};
 
-/// JPEG quality: artefacts are invisible at normal size, and files are a quarter of PNG's.
-const JPEG_QUALITY: u8 = 95;
+/// JPEG quality where none is asked for: artefacts are invisible at normal size, and files are a quarter of PNG's.
+pub const JPEG_QUALITY: u8 = 95;
 /// A JPEG segment holds 65535 bytes, of which two are its length and six the word `Exif`.
 const JPEG_EXIF_LIMIT: usize = 65_535 - 2 - 6;
 
@@ -54,9 +54,19 @@ impl RgbImage {
     /// Refuses a side the format cannot hold (65535 pixels for JPEG, 16383 for WebP), and metadata that is too long
     /// for a JPEG.
     pub fn encode(&self, format: ImageFormat, metadata: Option<&Metadata>) -> Result<Vec<u8>, ImageError> {
+        self.encode_at(JPEG_QUALITY, format, metadata)
+    }
+
+    /// The same with a quality for JPEG, from 1 to 100; the other formats lose nothing at any.
+    pub fn encode_at(
+        &self,
+        quality: u8,
+        format: ImageFormat,
+        metadata: Option<&Metadata>,
+    ) -> Result<Vec<u8>, ImageError> {
         match format {
             ImageFormat::Png => self.encode_png(metadata),
-            ImageFormat::Jpeg => self.encode_jpeg(metadata),
+            ImageFormat::Jpeg => self.encode_jpeg(quality, metadata),
             ImageFormat::WebP => self.encode_webp(metadata),
         }
     }
@@ -86,9 +96,9 @@ impl RgbImage {
         Ok(bytes)
     }
 
-    fn encode_jpeg(&self, metadata: Option<&Metadata>) -> Result<Vec<u8>, ImageError> {
+    fn encode_jpeg(&self, quality: u8, metadata: Option<&Metadata>) -> Result<Vec<u8>, ImageError> {
         let mut bytes = Vec::new();
-        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
         if let Some(metadata) = metadata {
             let exif = exif_block(metadata).map_err(|error| encode_error(ImageFormat::Jpeg, error))?;
             if exif.len() > JPEG_EXIF_LIMIT {

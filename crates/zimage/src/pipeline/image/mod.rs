@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use encode::ImageFormat;
+pub use encode::{ImageFormat, JPEG_QUALITY};
 pub(crate) use open::read_file;
 pub use open::{InitImage, MAX_FILE_BYTES, MAX_MEGAPIXELS, Mask};
 
@@ -43,7 +43,8 @@ pub enum ImageError {
     },
     /// The picture has too many pixels.
     #[error(
-        "{label} is {width}x{height} pixels, more than the {MAX_MEGAPIXELS} megapixels an image may have\nhint: scale it down first"
+        "{label} is {width}x{height} pixels, more than the {} megapixels an image may have\nhint: scale it down first",
+        max_pixels / 1_000_000
     )]
     TooLarge {
         /// The file.
@@ -52,6 +53,8 @@ pub enum ImageError {
         width: u32,
         /// Height that its header states, in pixels.
         height: u32,
+        /// How many pixels it may have.
+        max_pixels: u64,
     },
     /// The picture is damaged, truncated, or of an unsupported kind.
     #[error("{label} cannot be decoded: {reason}")]

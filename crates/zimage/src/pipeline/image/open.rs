@@ -14,6 +14,11 @@ pub const MAX_MEGAPIXELS: u64 = 100;
 /// A file longer than this is refused before it is read: 100 megapixels of 16-bit RGBA take less.
 pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
+/// 16-bit RGBA.
+const MOST_BYTES_PER_PIXEL: u64 = 8;
+/// What a decoder may take beside the pixels.
+const SLACK_BYTES: u64 = 16 << 20;
+
 /// A picture to start from, with the digest that the metadata records for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitImage {
@@ -37,7 +42,15 @@ impl InitImage {
     /// # Errors
     /// As [`InitImage::open`].
     pub fn from_bytes(label: &str, bytes: &[u8]) -> Result<Self, ImageError> {
-        Ok(Self { image: decode(label, bytes)?, sha256: sha256_bytes(bytes) })
+        Self::from_bytes_within(label, bytes, MAX_MEGAPIXELS * 1_000_000)
+    }
+
+    /// The same, refusing pictures of more than `max_pixels` before any of it is decoded.
+    ///
+    /// # Errors
+    /// As [`InitImage::open`].
+    pub fn from_bytes_within(label: &str, bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
+        Ok(Self { image: decode(label, bytes, max_pixels)?, sha256: sha256_bytes(bytes) })
     }
 
     /// The picture as it is in the file, upright.
@@ -127,7 +140,7 @@ pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, ImageError> {
     Ok(bytes)
 }
 
-fn decode(label: &str, bytes: &[u8]) -> Result<RgbImage, ImageError> {
+fn decode(label: &str, bytes: &[u8], max_pixels: u64) -> Result<RgbImage, ImageError> {
     let failed = |error: ::image::ImageError| ImageError::Decode { label: label.into(), reason: error.to_string() };
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
@@ -136,12 +149,13 @@ fn decode(label: &str, bytes: &[u8]) -> Result<RgbImage, ImageError> {
         return Err(ImageError::UnknownFormat { label: label.into() });
     };
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_FILE_BYTES);
+    // Colour profiles are compressed as well, and not bounded by the size of the picture.
+    limits.max_alloc = Some(MAX_FILE_BYTES.min(max_pixels.saturating_mul(MOST_BYTES_PER_PIXEL) + SLACK_BYTES));
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > MAX_MEGAPIXELS * 1_000_000 {
-        return Err(ImageError::TooLarge { label: label.into(), width, height });
+    if u64::from(width) * u64::from(height) > max_pixels {
+        return Err(ImageError::TooLarge { label: label.into(), width, height, max_pixels });
     }
     let most_pixels = (bytes.len() as u64).saturating_mul(pixels_per_byte(format));
     if u64::from(width) * u64::from(height) > most_pixels {

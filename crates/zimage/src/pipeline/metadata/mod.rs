@@ -6,6 +6,7 @@
 //! block: `parameters` as `UserComment` (UTF-16), the JSON as `ImageDescription` (ASCII, other characters escaped).
 
 mod embedded;
+mod record;
 
 use std::fmt::Write as _;
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::cache::StepCache;
 pub use embedded::Embedded;
 pub(crate) use embedded::exif_block;
+pub use record::Origin;
 
 /// The version of the JSON record that this program writes, and the highest it reads.
 pub const SCHEMA_VERSION: u32 = 1;
