@@ -1,0 +1,128 @@
+//! An opened model with its LoRAs, ready for jobs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zimage::pipeline::metadata::{FileRecord, Metadata, Origin};
+use zimage::pipeline::plan::{Budget, Plan};
+use zimage::pipeline::preview::Preview;
+use zimage::pipeline::{Cut, Pipeline};
+use zimage::{Compute, GenerateRequest, Lora};
+
+use super::WorkerOptions;
+use super::failure::{failure, of};
+use crate::job::{Failure, FailureCode, JobSpec, LoraChoice};
+use crate::service::Service;
+
+/// See the module.
+pub struct Engine {
+    model: String,
+    pipeline: Pipeline,
+    loras: Vec<LoraChoice>,
+    files: Vec<FileRecord>,
+    compute: Compute,
+    preview: Preview,
+    budget: Budget,
+    keeps_weights: bool,
+}
+
+impl Engine {
+    /// The engine that a job needs: the one that is there, or another in its place.
+    pub fn ready<'a>(
+        place: &'a mut Option<Engine>,
+        service: &Service,
+        options: &WorkerOptions,
+        spec: &JobSpec,
+    ) -> Result<&'a mut Engine, Failure> {
+        // The old one goes before the new one comes: both may not fit.
+        let mut engine = match place.take().filter(|engine| engine.model == spec.model) {
+            Some(engine) => engine,
+            None => Engine::open(service, options, &spec.model)?,
+        };
+        engine.set_loras(service, &spec.loras)?;
+        Ok(place.insert(engine))
+    }
+
+    fn open(service: &Service, options: &WorkerOptions, model: &str) -> Result<Engine, Failure> {
+        let started = Instant::now();
+        let opened = service.models().open(model, options.device.clone());
+        let mut pipeline = opened.map_err(|error| of(&error))?;
+        pipeline.set_compute(options.compute);
+        let files = service.models().files(&pipeline).map_err(|error| of(&error))?;
+        let compute = pipeline.compute_of_transformer().map_err(|error| of(&error))?;
+        let preview = pipeline.preview().map_err(|error| of(&error))?;
+        service.metrics().stage("open", started.elapsed());
+        Ok(Engine {
+            model: model.into(),
+            pipeline,
+            loras: Vec::new(),
+            files,
+            compute,
+            preview,
+            budget: service.budget(),
+            keeps_weights: options.keep_alive.is_none_or(|limit| !limit.is_zero()),
+        })
+    }
+
+    fn set_loras(&mut self, service: &Service, choices: &[LoraChoice]) -> Result<(), Failure> {
+        if self.loras == choices {
+            return Ok(());
+        }
+        let unusable = |id: &str| {
+            failure(
+                FailureCode::ModelUnusable,
+                format!("the LoRA `{id}` cannot be used with the model `{}`", self.model),
+            )
+        };
+        let mut loras = Vec::new();
+        for LoraChoice { id, weight } in choices {
+            let path = service.models().lora_path(id).ok_or_else(|| unusable(id))?;
+            let known = self.pipeline.loras().find(|lora| lora.adapter.name() == id.as_str());
+            let adapter = match known {
+                Some(lora) => Arc::clone(&lora.adapter),
+                None => Arc::new(self.pipeline.open_lora(&path).map_err(|error| {
+                    tracing::warn!("{error}");
+                    unusable(id)
+                })?),
+            };
+            loras.push(Lora { adapter, weight: *weight });
+        }
+        self.pipeline.set_loras(loras).map_err(|error| of(&error))?;
+        self.loras = choices.to_vec();
+        Ok(())
+    }
+
+    /// The opened model.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// How a request is carried out.
+    pub fn plan(&self, request: &GenerateRequest) -> Result<Plan, Failure> {
+        let mut plan = self.pipeline.plan(request, self.budget).map_err(|error| of(&error))?;
+        if self.keeps_weights {
+            plan.strategy = plan.strategy_before_others(self.budget);
+        }
+        Ok(plan)
+    }
+
+    /// Whether so many pictures like this one can be made at once: each has working memory of its own, beside the weights.
+    pub fn has_room(&self, request: &GenerateRequest, count: usize) -> bool {
+        let Ok(plan) = self.pipeline.plan(request, self.budget) else { return false };
+        let weights = plan.phases.iter().map(|phase| phase.weights_bytes).max().unwrap_or(0);
+        let working = plan.phases.iter().map(|phase| phase.working_bytes).max().unwrap_or(0);
+        let (Budget::Cap(bytes) | Budget::Machine(bytes)) = self.budget;
+        weights.saturating_add(working.saturating_mul(count as u64)) <= bytes
+    }
+
+    /// What a finished picture says of itself.
+    pub fn metadata(&self, request: &GenerateRequest, cut: Cut) -> Metadata {
+        let origin = Origin { model: &self.model, files: &self.files, compute: self.compute };
+        self.pipeline.metadata(request, cut, origin)
+    }
+
+    /// Previews, which every finished picture makes better.
+    pub fn preview(&mut self) -> &mut Preview {
+        &mut self.preview
+    }
+}
