@@ -1,6 +1,7 @@
 //! Every flag of the command line, declared once. Defaults that depend on the model or the config are filled in later.
 
 mod bench;
+mod serve;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use zimage::pipeline::cache::StepCache;
 use zimage_weights::convert::{Precision, Target};
 
 pub use bench::{BenchArgs, Shape};
+pub use serve::{DbCommand, KeysCommand, ServeArgs, WorkArgs};
 
 use crate::loras::LoraChoice;
 
@@ -27,6 +29,7 @@ Examples:
   zimage plan -m ./Z-Image-Turbo --width 2048 --height 2048 \"a red fox\"
   zimage doctor ./Z-Image-Turbo
   zimage models pull Tongyi-MAI/Z-Image-Turbo
+  zimage serve
 
 Every setting of config.toml in $ZIMAGE_HOME may also come from the environment, as ZIMAGE_ and its name in capitals
 (ZIMAGE_MODEL, ZIMAGE_STEPS, ...). Flags win over the environment, and the environment over the file.";
@@ -56,6 +59,17 @@ pub enum Command {
     /// Measure the speed of this machine on random weights of the real shape.
     #[command(after_help = bench::HELP)]
     Bench(BenchArgs),
+    /// Serve the web page and the HTTP APIs.
+    #[command(after_help = serve::HELP)]
+    Serve(Box<ServeArgs>),
+    /// Serve MCP, the protocol of language models' tools, on stdin and stdout.
+    Mcp(Box<WorkArgs>),
+    /// The keys of the server's clients.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// The server's database.
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Say what a model file, a model directory or a picture is.
     #[command(after_help = READ_HELP)]
     Inspect(InspectArgs),

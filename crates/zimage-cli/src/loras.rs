@@ -134,7 +134,7 @@ impl Environment {
 }
 
 /// The LoRAs below a folder, with forward slashes, sorted.
-fn installed(root: &Path) -> Vec<String> {
+pub fn installed(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     collect(root, "", 0, &mut found);
     found.sort();

@@ -10,6 +10,7 @@ mod loras;
 mod output;
 mod progress;
 mod request;
+mod served;
 mod speed;
 
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
@@ -43,6 +44,10 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Generate(args) => commands::generate::run(&args, &Environment::load()?, &progress),
         Command::Plan(args) => commands::plan::run(&args, &Environment::load()?, &progress),
         Command::Bench(args) => commands::bench::run(&args, &progress),
+        Command::Serve(args) => commands::serve::run(&args, Environment::load()?, &progress),
+        Command::Mcp(args) => commands::serve::run_mcp(&args, Environment::load()?),
+        Command::Keys(command) => commands::keys::run(&command, &Environment::load()?),
+        Command::Db(command) => commands::db::run(&command, &Environment::load()?, &progress),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
         Command::Convert(args) => commands::convert::run(&args, &Environment::load()?, &progress),

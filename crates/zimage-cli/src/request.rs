@@ -153,7 +153,7 @@ fn not_in_this_build(what: &str) -> Failure {
     Failure::usage(format!("{what} is not in this build")).with_hint(format!("run the command without {what}"))
 }
 
-fn device(args: &MachineArgs, config: &Config) -> Result<Device, Failure> {
+pub fn device(args: &MachineArgs, config: &Config) -> Result<Device, Failure> {
     let choice = args.device.clone().map(Ok).or(parsed("device", &config.device));
     if let Some(DeviceChoice::Absent(name)) = choice.transpose()? {
         return Err(not_in_this_build(&format!("--device {name}")));
@@ -173,13 +173,13 @@ pub fn threads(asked: Option<usize>) -> Result<usize, Failure> {
     Ok(threads)
 }
 
-fn compute(args: &MachineArgs, config: &Config) -> Result<ComputeChoice, Failure> {
+pub fn compute(args: &MachineArgs, config: &Config) -> Result<ComputeChoice, Failure> {
     let set = config.compute.as_deref().map(args::compute).transpose();
     let set = set.map_err(|reason| Failure::usage(format!("the setting compute is not usable: {reason}")))?;
     Ok(args.compute.or(set).unwrap_or_default())
 }
 
-fn memory(args: &MachineArgs, config: &Config) -> Result<Budget, Failure> {
+pub fn memory(args: &MachineArgs, config: &Config) -> Result<Budget, Failure> {
     let size: Option<MemorySize> = args.mem.map(Ok).or(parsed("mem", &config.mem)).transpose()?;
     Ok(size.map_or_else(|| Budget::Machine(available_memory()), |size| Budget::Cap(size.0)))
 }

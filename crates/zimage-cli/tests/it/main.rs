@@ -8,9 +8,12 @@ mod converting;
 mod generate;
 mod goldens;
 mod inspect;
+mod load;
 mod loras;
 mod models;
 mod parts;
+mod serve;
+mod server;
 mod settings;
 mod speed;
 

@@ -1,0 +1,80 @@
+//! `zimage serve` and `zimage mcp`.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use zimage_server::limits::Limits;
+use zimage_server::queue::QueueLimits;
+use zimage_server::setup::Settings;
+use zimage_server::{Ended, McpError, Server, ServerError, ServerOptions};
+
+use crate::args::{ServeArgs, WorkArgs};
+use crate::env::Environment;
+use crate::failure::{Failure, printable};
+use crate::progress::Progress;
+use crate::request;
+use crate::served::Served;
+
+pub fn run(args: &ServeArgs, environment: Environment, progress: &Progress) -> Result<ExitCode, Failure> {
+    let limits = Limits { max_pixels: args.max_pixels, run_timeout: args.max_job_time, ..Limits::default() };
+    let queue_limits =
+        QueueLimits { max_waiting: args.max_queue, max_per_owner: args.max_queue_per_client, ..QueueLimits::default() };
+    let (settings, model) = settings(&args.work, environment)?;
+    let settings = Settings { limits, queue_limits, max_batch: args.max_batch.get(), ..settings };
+    progress.note(&format!("model: {model}, on {}", settings.device.describe()));
+    let options = ServerOptions {
+        address: SocketAddr::new(args.host, args.port),
+        hosts: args.allow_host.clone(),
+        insecure_no_auth: args.insecure_no_auth,
+        log_prompts: args.log_prompts,
+        ..ServerOptions::new(settings)
+    };
+    match zimage_server::serve(options, announce)? {
+        Ended::Drained => Ok(ExitCode::SUCCESS),
+        Ended::Aborted => Err(Failure::cancelled()),
+    }
+}
+
+/// Says where the server listens: scripts wait for this line, so that it is said in quiet runs as well.
+fn announce(server: &Server) -> Result<(), ServerError> {
+    eprintln!("listening on http://{}", server.local_addr());
+    if let Some(url) = server.login_url()? {
+        eprintln!("open this address once to log a browser in: {}", printable(&url));
+    }
+    Ok(())
+}
+
+pub fn run_mcp(args: &WorkArgs, environment: Environment) -> Result<ExitCode, Failure> {
+    let (settings, _) = settings(args, environment)?;
+    zimage_server::serve_mcp(settings)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is served, and the default model's name.
+fn settings(args: &WorkArgs, environment: Environment) -> Result<(Settings, String), Failure> {
+    let config = &environment.config;
+    let device = request::device(&args.machine, config)?;
+    let budget = request::memory(&args.machine, config)?;
+    let compute = request::compute(&args.machine, config)?;
+    let home = environment.home.clone();
+    let models = Served::new(args.model.clone(), args.parts.clone(), environment)?;
+    let name = models.default_name().to_owned();
+    let settings = Settings::new(home, Arc::new(models), device, budget);
+    Ok((Settings { compute, keep_alive: args.keep_alive.0, ..settings }, name))
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        match &error {
+            ServerError::NoKey { .. } | ServerError::Address { .. } => Failure::usage(error),
+            _ => Failure::failed(error),
+        }
+    }
+}
+
+impl From<McpError> for Failure {
+    fn from(error: McpError) -> Self {
+        Failure::failed(error)
+    }
+}
