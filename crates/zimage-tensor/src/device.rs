@@ -4,7 +4,7 @@ use crate::backend::cpu::Cpu;
 use crate::backend::reference::Reference;
 use crate::buffer::Memory;
 use crate::meter::{Kind, Work};
-use crate::pool::Keep;
+use crate::pool::{Between, Keep};
 use crate::{MemoryUse, Result};
 
 /// A place that computes. Cheap to clone; tensors on different devices never meet in one operation.
@@ -45,6 +45,20 @@ pub struct KeepMemory {
 impl Drop for KeepMemory {
     fn drop(&mut self) {
         self.keep = None;
+        self.device.release_memory();
+    }
+}
+
+/// Makes a device do as outside of loops while this lives; dropping it releases what is free.
+#[derive(Debug)]
+pub struct BetweenLoops {
+    device: Device,
+    between: Option<Between<Memory>>,
+}
+
+impl Drop for BetweenLoops {
+    fn drop(&mut self) {
+        self.between = None;
         self.device.release_memory();
     }
 }
@@ -137,6 +151,16 @@ impl Device {
             Device::Cpu(cpu) => Some(cpu.keep_memory()),
         };
         KeepMemory { device: self.clone(), keep }
+    }
+
+    /// For a stage between the steps of loops, such as decoding one of several pictures: what is held is never more than
+    /// what was in use at once, although loops that keep their memory are running.
+    pub fn between_loops(&self) -> BetweenLoops {
+        let between = match self {
+            Device::Reference(_) => None,
+            Device::Cpu(cpu) => Some(cpu.between_loops()),
+        };
+        BetweenLoops { device: self.clone(), between }
     }
 
     /// Gives all memory that no tensor uses back to the operating system: at the end of a stage, so that it does not

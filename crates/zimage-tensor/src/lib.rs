@@ -20,7 +20,7 @@ mod tensor;
 mod threads;
 
 pub use activations::Activations;
-pub use device::{Compute, Device, KeepMemory};
+pub use device::{BetweenLoops, Compute, Device, KeepMemory};
 pub use error::{Error, Result};
 pub use linear::{Linear, Stored, Weight};
 pub use ops::Mask;

@@ -65,6 +65,10 @@ impl<B> Clone for Pool<B> {
 #[derive(Debug)]
 pub struct Keep<B: Block>(Pool<B>);
 
+/// Makes the pool do as outside of loops, for as long as this lives; see [`crate::Device::between_loops`].
+#[derive(Debug)]
+pub struct Between<B: Block>(Pool<B>);
+
 /// The free memory, and the counts.
 #[derive(Debug)]
 struct Shelf<B> {
@@ -79,13 +83,23 @@ struct Shelf<B> {
     allocations: usize,
     /// How many loops are running.
     loops: usize,
+    /// How many stages run between the steps of loops.
+    between: usize,
 }
 
 impl<B: Block> Pool<B> {
     /// A pool that holds nothing.
     pub fn new() -> Pool<B> {
-        let shelf =
-            Shelf { free: VecDeque::new(), live: 0, held: 0, peak_live: 0, peak_held: 0, allocations: 0, loops: 0 };
+        let shelf = Shelf {
+            free: VecDeque::new(),
+            live: 0,
+            held: 0,
+            peak_live: 0,
+            peak_held: 0,
+            allocations: 0,
+            loops: 0,
+            between: 0,
+        };
         Pool(Arc::new(Mutex::new(shelf)))
     }
 
@@ -105,6 +119,14 @@ impl<B: Block> Pool<B> {
     pub fn keep(&self) -> Keep<B> {
         self.shelf().loops += 1;
         Keep(self.clone())
+    }
+
+    /// Does as outside of loops until the result is dropped, even if some are running: their free memory is given away.
+    pub fn between_loops(&self) -> Between<B> {
+        let mut shelf = self.shelf();
+        shelf.between += 1;
+        shelf.release();
+        Between(self.clone())
     }
 
     /// Gives all free memory back to the operating system.
@@ -135,6 +157,14 @@ impl<B: Block> Drop for Keep<B> {
     }
 }
 
+impl<B: Block> Drop for Between<B> {
+    fn drop(&mut self) {
+        let mut shelf = self.0.shelf();
+        shelf.between -= 1;
+        shelf.release();
+    }
+}
+
 impl<B: Block> Shelf<B> {
     fn take(&mut self, len: usize) -> B {
         let fits = |block: &B| (len..=len.saturating_mul(LARGEST_FIT)).contains(&block.len());
@@ -147,7 +177,7 @@ impl<B: Block> Shelf<B> {
     }
 
     fn allocate(&mut self, len: usize) -> B {
-        if self.loops > 0 {
+        if self.loops > 0 && self.between == 0 {
             self.take_away(|block| block.len() < len && len <= block.len().saturating_mul(LARGEST_FIT));
         } else {
             let bound = self.peak_live.max(self.live + len);

@@ -214,3 +214,20 @@ fn memory_in_use_is_kept_and_counted_when_the_rest_is_released() {
     pool.give(b);
     assert_eq!((pool.take(20), pool.take(25)), (20, 50), "20 values do not take 50");
 }
+
+#[test]
+fn a_stage_between_the_steps_of_a_loop_holds_no_more_than_it_uses() {
+    let mut run = Run::new();
+    let _keep = run.pool.keep();
+    run.step(1024, 64);
+    let (loops, before) = (run.pool.memory_use(), run.peak);
+    let between = run.pool.between_loops();
+    assert_eq!(run.pool.memory_use().held_bytes, run.pool.memory_use().live_bytes, "what the loop left is given away");
+    run.peak = 0;
+    run.decode(256);
+    assert_eq!(run.pool.memory_use().held_bytes, run.peak * VALUE, "as outside of loops");
+    drop(between);
+    run.peak = before;
+    run.step(1024, 64);
+    assert_eq!(run.pool.memory_use().held_bytes, loops.held_bytes, "the loop goes on as before");
+}

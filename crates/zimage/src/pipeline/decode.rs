@@ -11,12 +11,10 @@ impl Pipeline {
     /// # Errors
     /// [`crate::Error::NonFinite`] with the layer's name, or those of loading.
     pub fn decode(&self, latents: &Latents, cut: Cut) -> Result<RgbImage> {
-        let pixels = self.load_vae_decoder()?.decode(&latents.to_tensor(&self.device)?, cut);
-        let image = pixels.map(|pixels| {
-            let [_, height, width] = pixels.shape()[..] else { panic!("a picture of {:?}", pixels.shape()) };
-            image::from_model_output(&pixels.into_vec(), width, height)
-        });
-        self.device.release_memory();
-        image
+        // Other loops may be waiting for their next step.
+        let _memory = self.device.between_loops();
+        let pixels = self.load_vae_decoder()?.decode(&latents.to_tensor(&self.device)?, cut)?;
+        let [_, height, width] = pixels.shape()[..] else { panic!("a picture of {:?}", pixels.shape()) };
+        Ok(image::from_model_output(&pixels.into_vec(), width, height))
     }
 }

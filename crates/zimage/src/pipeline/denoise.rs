@@ -75,8 +75,6 @@ impl Pipeline {
     pub fn denoise(&self, request: &GenerateRequest, prompts: &Prompts, strategy: Strategy) -> Result<Denoise> {
         let schedule = self.schedule(request)?;
         let start = self.start(request, &schedule, strategy.cut)?;
-        // What the image's encoder has left must not lie beside what the loop needs.
-        self.device.release_memory();
         let memory = self.device.keep_memory();
         let transformer = self.load_transformer(strategy)?;
         self.begin(request, prompts, (schedule, start), transformer, memory)

@@ -71,6 +71,7 @@ impl Pipeline {
         generator: &mut TorchGenerator,
         cut: Cut,
     ) -> Result<Vec<f32>> {
+        let _memory = self.device.between_loops();
         let pixels = image.to_model_input(request.width, request.height);
         let pixels = Tensor::from_vec(&self.device, &[3, request.height, request.width], pixels)?;
         let posterior = self.load_vae_encoder()?.encode(&pixels, cut)?;

@@ -94,6 +94,14 @@ impl Budget {
         }
     }
 
+    /// What is left when so many bytes are taken.
+    fn without(self, bytes: u64) -> Budget {
+        match self {
+            Budget::Cap(cap) => Budget::Cap(cap.saturating_sub(bytes)),
+            Budget::Machine(memory) => Budget::Machine(memory.saturating_sub(bytes)),
+        }
+    }
+
     /// Whether pages of mapped files count.
     fn counts_mapped(self) -> bool {
         matches!(self, Budget::Cap(_))
@@ -146,8 +154,39 @@ impl Pipeline {
         }
     }
 
+    /// How a request is carried out that is to share the steps of `running` others of its size, which follow `strategy`:
+    /// its text is encoded, and every picture decoded, beside the transformer and the working memory of all loops.
+    ///
+    /// # Errors
+    /// Those of [`Pipeline::plan`].
+    pub fn strategy_beside(
+        &self,
+        request: &GenerateRequest,
+        budget: Budget,
+        (strategy, running): (Strategy, usize),
+    ) -> Result<Strategy> {
+        let alone = self.plan(request, budget)?;
+        let tokens = self.caption_tokens(request)?;
+        let (denoise, _) = self.plan_denoise(request, tokens, (alone.steps, alone.computed_steps), budget)?;
+        let loops = denoise.working_bytes.saturating_mul(running as u64 + 1);
+        let weights =
+            if budget.counts_mapped() || strategy.transformer.prepared_blocks > 0 { denoise.weights_bytes } else { 0 };
+        let rest = budget.without(weights.saturating_add(loops));
+        let (encode, text_encoder) = self.plan_encode(request, tokens, rest)?;
+        let mut phases = vec![encode];
+        phases.extend(alone.phases.into_iter().filter(|phase| ![ENCODE, DENOISE].contains(&phase.name)));
+        let strategy = Strategy { cut: alone.strategy.cut, text_encoder, ..strategy };
+        let beside = Plan { phases, steps: alone.steps, computed_steps: alone.computed_steps, strategy };
+        rest.exceeded_by(&beside).map_or(Ok(strategy), Err)
+    }
+
+    /// Tokens of the prompt that the model reads.
+    fn caption_tokens(&self, request: &GenerateRequest) -> Result<u64> {
+        Ok(self.tokenizer.encode(&request.prompt)?.ids.len().min(MAX_TOKENS) as u64)
+    }
+
     fn plan_with(&self, request: &GenerateRequest, cut: Cut, budget: Budget) -> Result<Plan> {
-        let tokens = self.tokenizer.encode(&request.prompt)?.ids.len().min(MAX_TOKENS) as u64;
+        let tokens = self.caption_tokens(request)?;
         let (encode, text_encoder) = self.plan_encode(request, tokens, budget)?;
         let mut phases = vec![encode];
         if !matches!(request.task, Task::TextToImage) {

@@ -12,7 +12,7 @@ use super::host::{self, host_methods};
 use super::{Attention, Backend, Conv, Norm};
 use crate::buffer::{Buffer, Memory};
 use crate::meter::{Kind, Meter, Work};
-use crate::pool::{Keep, Pool};
+use crate::pool::{Between, Keep, Pool};
 use crate::threads::Threads;
 use crate::{Compute, Error, MemoryUse, Result, Weight};
 use zimage_kernels::conv2d::winograd::{Conv3x3, Input, Output};
@@ -90,6 +90,11 @@ impl Cpu {
     /// Keeps what is given back while the result lives.
     pub fn keep_memory(&self) -> Keep<Memory> {
         self.pool.keep()
+    }
+
+    /// Does as outside of loops while the result lives.
+    pub fn between_loops(&self) -> Between<Memory> {
+        self.pool.between_loops()
     }
 
     /// Gives what is free back to the operating system, and the scratch buffers of the threads.

@@ -245,3 +245,23 @@ fn refused_requests_are_named() {
     assert!(refused(|o| o.guidance = -1.0).contains("guidance -1"));
     assert!(refused(|o| o.shift = Some(0.0)).contains("shift 0"));
 }
+
+#[test]
+fn a_picture_beside_others_is_planned_beside_their_weights_and_loops() {
+    let pipeline = Pipeline::demo(Device::cpu(1).expect("a thread")).expect("it opens");
+    let request = GenerateRequest::text_to_image("a cat", 256, 256, 4, 1).expect("valid");
+    let roomy = Budget::Cap(1 << 30);
+    let alone = pipeline.plan(&request, roomy).expect("it fits");
+    let beside = |budget, running| pipeline.strategy_beside(&request, budget, (alone.strategy, running));
+    assert_eq!(beside(roomy, 1).expect("there is room"), alone.strategy);
+    // What one alone takes at its peak is too little for two: one is decoded while the other's loop waits.
+    let peak = alone.peak().peak_bytes();
+    assert!(matches!(beside(Budget::Cap(peak), 1), Err(crate::Error::Memory { .. })));
+    let phase = |name| alone.phases.iter().find(|phase| phase.name == name).expect("a phase");
+    let (denoise, decode) = (phase("denoise"), phase("decode"));
+    for running in [1, 3] {
+        let all = decode.peak_bytes() + denoise.weights_bytes + (running + 1) * denoise.working_bytes;
+        assert!(beside(Budget::Cap(all), running as usize).is_ok());
+        assert!(beside(Budget::Cap(all - 1), running as usize).is_err());
+    }
+}
