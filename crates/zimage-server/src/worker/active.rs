@@ -9,7 +9,7 @@ use zimage::pipeline::plan::Strategy;
 use zimage::pipeline::{Bookmark, Denoise, Latents, Step};
 use zimage::{GenerateRequest, Task};
 
-use super::engine::Engine;
+use super::engine::{Beside, Engine};
 use super::failure::{failure, internal, of, of_refusal};
 use crate::draft::options;
 use crate::job::{Failure, FailureCode, Format, ImageRecord, JobSpec, Progress};
@@ -29,7 +29,8 @@ pub struct Active {
     index: u32,
     request: GenerateRequest,
     strategy: Strategy,
-    denoise: Denoise,
+    /// None while a picture is finished.
+    denoise: Option<Denoise>,
     job_started: Instant,
     picture_started: Instant,
     /// Whether no other job shared a step of this picture, so that its time tells the machine's speed.
@@ -45,9 +46,19 @@ pub enum Begun {
 }
 
 /// What follows from a step.
+pub enum Stepped {
+    /// There are more.
+    GoOn,
+    /// It was the picture's last: its latents.
+    Finished(Latents),
+    /// The job was cancelled, or is somebody else's.
+    Stop,
+}
+
+/// What follows from a finished picture.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Advance {
-    /// There is more to do.
+    /// The job has another picture to be made.
     GoOn,
     /// All pictures are there.
     Done,
@@ -56,11 +67,11 @@ pub enum Advance {
 }
 
 impl Active {
-    /// Starts a claimed job where it was, beside another one if there is one.
+    /// Starts a claimed job where it was, alone or beside others.
     pub fn begin(
         service: &Service,
         engine: &mut Engine,
-        other: Option<&Active>,
+        beside: Option<Beside<'_>>,
         lease: &Lease,
     ) -> Result<Begun, Failure> {
         let started = Instant::now();
@@ -68,49 +79,58 @@ impl Active {
         let spec = &lease.job.spec;
         let task = service.task(spec).map_err(|refusal| of_refusal(&refusal))?;
         let request = request(spec, index, &task)?;
-        let strategy = engine.plan(&request)?.strategy;
+        let strategy = engine.strategy(&request, beside)?;
         let encoded = engine.pipeline().encode(std::slice::from_ref(&request), strategy);
         let prompts = encoded.map_err(|error| of(&error))?.remove(0);
         service.metrics().stage("text", started.elapsed());
-        let denoise = match other {
-            Some(other) => engine.pipeline().denoise_beside(&other.denoise, &request, &prompts, strategy),
-            None => engine.pipeline().denoise(&request, &prompts, strategy),
-        };
-        let mut denoise = denoise.map_err(|error| of(&error))?;
+        let mut denoise = engine.denoise(&request, &prompts, strategy, beside)?;
         if let Some(journal) = lease.journal.as_ref().filter(|journal| journal.image == index) {
             resume(&mut denoise, journal)?;
         }
-        let lease = Lease { journal: None, ..lease.clone() };
-        let ran_alone = other.is_none();
-        let (job_started, picture_started) = (started, started);
-        let mut active =
-            Active { lease, prompts, task, index, request, strategy, denoise, job_started, picture_started, ran_alone };
         // A worker may have died between the last step and the picture.
-        let last = active.denoise.bookmark().filter(|_| active.denoise.is_over());
-        match last.map(|last| active.finish_picture(service, engine, &last.latents)).transpose()? {
-            None | Some(Advance::GoOn) => Ok(Begun::Running(Box::new(active))),
-            Some(ended) => Ok(Begun::Ended(ended)),
-        }
+        let finished = denoise.bookmark().filter(|_| denoise.is_over()).map(|last| last.latents);
+        let mut active = Active {
+            lease: Lease { journal: None, ..lease.clone() },
+            prompts,
+            task,
+            index,
+            request,
+            strategy,
+            denoise: finished.is_none().then_some(denoise),
+            job_started: started,
+            picture_started: started,
+            ran_alone: beside.is_none(),
+        };
+        let Some(latents) = finished else { return Ok(Begun::Running(Box::new(active))) };
+        Ok(match active.finish_picture(service, engine, &latents)? {
+            Advance::GoOn => {
+                active.next_picture(engine, beside)?;
+                Begun::Running(Box::new(active))
+            }
+            ended => Begun::Ended(ended),
+        })
     }
 
-    /// Reports a step; after the last one, finishes the picture and begins the next.
-    pub fn after(&mut self, service: &Service, engine: &mut Engine, step: Step) -> Result<Advance, Failure> {
+    /// Reports a step. After the last one the loop is gone, and with it its hold on the transformer, since what follows may
+    /// need the memory: the result has its latents then.
+    pub fn after(&mut self, service: &Service, engine: &mut Engine, step: Step) -> Result<Stepped, Failure> {
         let progress = Progress { image: self.index, step: step.index as u32 + 1, steps: step.count as u32 };
         self.show(service, engine, &step.predicted, progress)?;
-        let journal = self.denoise.bookmark().map(|bookmark| journal(self.index, &bookmark));
+        let bookmark = self.denoise.as_ref().and_then(Denoise::bookmark);
+        let journal = bookmark.map(|bookmark| journal(self.index, &bookmark));
         let held = service.queue().step(&self.lease, progress, journal.as_ref());
         service.changed();
         if !is_held(held) {
-            return Ok(Advance::Stop);
+            return Ok(Stepped::Stop);
         }
         if service.limits().run_timeout.is_some_and(|limit| self.job_started.elapsed() > limit) {
             return Err(failure(FailureCode::TimedOut, "the job took longer than this server allows"));
         }
         if step.index + 1 < step.count {
-            Ok(Advance::GoOn)
-        } else {
-            self.finish_picture(service, engine, &step.latents)
+            return Ok(Stepped::GoOn);
         }
+        self.denoise = None;
+        Ok(Stepped::Finished(step.latents))
     }
 
     fn show(&self, service: &Service, engine: &mut Engine, latents: &Latents, at: Progress) -> Result<(), Failure> {
@@ -120,7 +140,8 @@ impl Active {
         Ok(())
     }
 
-    fn finish_picture(
+    /// Decodes and stores the picture.
+    pub fn finish_picture(
         &mut self,
         service: &Service,
         engine: &mut Engine,
@@ -140,17 +161,16 @@ impl Active {
         if self.ran_alone {
             service.speed().learn(&self.lease.job.spec, self.picture_started.elapsed());
         }
-        let Some(index) = next_index(&self.lease, self.index + 1) else { return Ok(Advance::Done) };
-        self.next_picture(engine, index)?;
-        Ok(Advance::GoOn)
+        Ok(if next_index(&self.lease, self.index + 1).is_some() { Advance::GoOn } else { Advance::Done })
     }
 
-    fn next_picture(&mut self, engine: &Engine, index: u32) -> Result<(), Failure> {
+    /// Begins the picture that is next, alone or beside others.
+    pub fn next_picture(&mut self, engine: &Engine, beside: Option<Beside<'_>>) -> Result<(), Failure> {
         self.picture_started = Instant::now();
+        let index = next_index(&self.lease, self.index + 1).ok_or_else(internal)?;
         let request = request(&self.lease.job.spec, index, &self.task)?;
-        let next = engine.pipeline().denoise_beside(&self.denoise, &request, &self.prompts, self.strategy);
-        self.denoise = next.map_err(|error| of(&error))?;
-        (self.index, self.request, self.ran_alone) = (index, request, true);
+        self.denoise = Some(engine.denoise(&request, &self.prompts, self.strategy, beside)?);
+        (self.index, self.request, self.ran_alone) = (index, request, beside.is_none());
         Ok(())
     }
 
@@ -200,14 +220,14 @@ impl Active {
         self.lease.job.spec.batch_key()
     }
 
-    /// The picture that is being made.
-    pub fn request(&self) -> &GenerateRequest {
-        &self.request
+    /// How its pictures are carried out, and their loop, if one runs.
+    pub fn running(&self) -> Option<(&Denoise, Strategy)> {
+        self.denoise.as_ref().map(|denoise| (denoise, self.strategy))
     }
 
-    /// Its loop.
+    /// Its loop. Nothing takes steps without one.
     pub fn denoise(&mut self) -> &mut Denoise {
-        &mut self.denoise
+        self.denoise.as_mut().expect("what takes steps has a loop: this is a bug")
     }
 }
 

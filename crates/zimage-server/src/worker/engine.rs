@@ -3,16 +3,28 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use zimage::pipeline::encode::Prompts;
 use zimage::pipeline::metadata::{FileRecord, Metadata, Origin};
-use zimage::pipeline::plan::{Budget, Plan};
+use zimage::pipeline::plan::{Budget, Strategy};
 use zimage::pipeline::preview::Preview;
-use zimage::pipeline::{Cut, Pipeline};
+use zimage::pipeline::{Cut, Denoise, Pipeline};
 use zimage::{Compute, GenerateRequest, Lora};
 
 use super::WorkerOptions;
 use super::failure::{failure, of};
 use crate::job::{Failure, FailureCode, JobSpec, LoraChoice};
 use crate::service::Service;
+
+/// The loops that another one is to run beside.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// One of them.
+    pub denoise: &'a Denoise,
+    /// How they are carried out.
+    pub strategy: Strategy,
+    /// How many there are.
+    pub count: usize,
+}
 
 /// See the module.
 pub struct Engine {
@@ -97,22 +109,31 @@ impl Engine {
         &self.pipeline
     }
 
-    /// How a request is carried out.
-    pub fn plan(&self, request: &GenerateRequest) -> Result<Plan, Failure> {
-        let mut plan = self.pipeline.plan(request, self.budget).map_err(|error| of(&error))?;
-        if self.keeps_weights {
-            plan.strategy = plan.strategy_before_others(self.budget);
-        }
-        Ok(plan)
+    /// How a request is carried out: alone, or beside others.
+    pub fn strategy(&self, request: &GenerateRequest, beside: Option<Beside<'_>>) -> Result<Strategy, Failure> {
+        let strategy = match beside {
+            Some(others) => self.pipeline.strategy_beside(request, self.budget, (others.strategy, others.count)),
+            None => self.pipeline.plan(request, self.budget).map(|plan| match self.keeps_weights {
+                true => plan.strategy_before_others(self.budget),
+                false => plan.strategy,
+            }),
+        };
+        strategy.map_err(|error| of(&error))
     }
 
-    /// Whether so many pictures like this one can be made at once: each has working memory of its own, beside the weights.
-    pub fn has_room(&self, request: &GenerateRequest, count: usize) -> bool {
-        let Ok(plan) = self.pipeline.plan(request, self.budget) else { return false };
-        let weights = plan.phases.iter().map(|phase| phase.weights_bytes).max().unwrap_or(0);
-        let working = plan.phases.iter().map(|phase| phase.working_bytes).max().unwrap_or(0);
-        let (Budget::Cap(bytes) | Budget::Machine(bytes)) = self.budget;
-        weights.saturating_add(working.saturating_mul(count as u64)) <= bytes
+    /// Starts the loop of a picture: over weights of its own, or over those of the others.
+    pub fn denoise(
+        &self,
+        request: &GenerateRequest,
+        prompts: &Prompts,
+        strategy: Strategy,
+        beside: Option<Beside<'_>>,
+    ) -> Result<Denoise, Failure> {
+        let started = match beside {
+            Some(others) => self.pipeline.denoise_beside(others.denoise, request, prompts, strategy),
+            None => self.pipeline.denoise(request, prompts, strategy),
+        };
+        started.map_err(|error| of(&error))
     }
 
     /// What a finished picture says of itself.

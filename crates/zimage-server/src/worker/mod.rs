@@ -21,14 +21,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use zimage::pipeline::{Denoise, Step, step_together};
-use zimage::{ComputeChoice, Device};
+use zimage::pipeline::{Denoise, Latents, Step, step_together};
+use zimage::{ComputeChoice, Device, GenerateRequest};
 
-use crate::job::{Failure, JobState};
+use crate::draft::options;
+use crate::job::{Failure, JobSpec, JobState};
 use crate::queue::{Held, Lease, Outcome, QueueError, Wanted};
 use crate::service::{Enlisted, Service};
-use active::{Active, Advance, Begun};
-use engine::Engine;
+use active::{Active, Advance, Begun, Stepped};
+use engine::{Beside, Engine};
 use failure::internal;
 use heart::Heart;
 pub use presence::Presence;
@@ -142,20 +143,23 @@ impl Worker {
         let jobs = self.service.queue().active()?;
         let Some(next) = jobs.into_iter().find(|job| job.state == JobState::Queued) else { return Ok(false) };
         let is_new = self.active.iter().all(|active| active.owner() != next.owner);
-        Ok(is_new && next.spec.batch_key() == first.batch_key() && self.has_room(first))
+        Ok(is_new && next.spec.batch_key() == first.batch_key() && self.has_room(&next.spec))
     }
 
-    fn has_room(&self, first: &Active) -> bool {
-        self.engine.as_ref().is_some_and(|engine| engine.has_room(first.request(), self.active.len() + 1))
+    /// Whether a job can be made beside those that run, within the memory that there is.
+    fn has_room(&self, spec: &JobSpec) -> bool {
+        let (Some(engine), Ok(task)) = (&self.engine, self.service.task(spec)) else { return false };
+        let request = GenerateRequest::new(options(spec, 0, task));
+        request.is_ok_and(|request| engine.strategy(&request, beside(&self.active)).is_ok())
     }
 
     /// Starts a claimed job, or fails it.
     fn begin(&mut self, lease: Lease) {
-        let begun = catch_unwind(AssertUnwindSafe(|| {
+        let begun = guarded(|| {
             let engine = Engine::ready(&mut self.engine, &self.service, &self.options, &lease.job.spec)?;
-            Active::begin(&self.service, engine, self.active.first(), &lease)
-        }));
-        match begun.unwrap_or_else(|_| Err(internal())) {
+            Active::begin(&self.service, engine, beside(&self.active), &lease)
+        });
+        match begun {
             Ok(Begun::Running(active)) => self.active.push(*active),
             Ok(Begun::Ended(Advance::Done)) => self.end(&lease, Outcome::Done),
             Ok(Begun::Ended(_)) => self.forget(&lease),
@@ -170,22 +174,41 @@ impl Worker {
         let steps = step_all(&mut self.active);
         self.service.metrics().stage("denoise_step", started.elapsed());
         let is_alone = self.active.len() == 1;
-        let mut going_on = Vec::with_capacity(self.active.len());
+        let (mut going_on, mut finished) = (Vec::with_capacity(self.active.len()), Vec::new());
         for (mut active, step) in std::mem::take(&mut self.active).into_iter().zip(steps) {
             active.ran_alone &= is_alone;
             let engine = self.engine.as_mut().expect("what runs has an engine: this is a bug");
-            let after = step.and_then(|step| {
-                let after = catch_unwind(AssertUnwindSafe(|| active.after(&self.service, engine, step)));
-                after.unwrap_or_else(|_| Err(internal()))
-            });
-            match after {
-                Ok(Advance::GoOn) => going_on.push(active),
-                Ok(Advance::Done) => self.end(active.lease(), Outcome::Done),
-                Ok(Advance::Stop) => self.forget(active.lease()),
+            let stepped = step.and_then(|step| guarded(|| active.after(&self.service, engine, step)));
+            match stepped {
+                Ok(Stepped::GoOn) => going_on.push(active),
+                Ok(Stepped::Finished(latents)) => finished.push((active, latents)),
+                Ok(Stepped::Stop) => self.forget(active.lease()),
                 Err(failure) => self.end(active.lease(), Outcome::Failed(failure)),
             }
         }
         self.active = going_on;
+        for (active, latents) in finished {
+            self.finish(active, &latents);
+        }
+    }
+
+    /// Makes a picture of finished latents, while the others wait; then its job goes on or ends.
+    fn finish(&mut self, mut active: Active, latents: &Latents) {
+        let engine = self.engine.as_mut().expect("what runs has an engine: this is a bug");
+        let others = beside(&self.active);
+        let advance = guarded(|| {
+            let advance = active.finish_picture(&self.service, engine, latents)?;
+            if advance == Advance::GoOn {
+                active.next_picture(engine, others)?;
+            }
+            Ok(advance)
+        });
+        match advance {
+            Ok(Advance::GoOn) => self.active.push(active),
+            Ok(Advance::Done) => self.end(active.lease(), Outcome::Done),
+            Ok(Advance::Stop) => self.forget(active.lease()),
+            Err(failure) => self.end(active.lease(), Outcome::Failed(failure)),
+        }
     }
 
     /// Ends a job.
@@ -228,6 +251,17 @@ impl Worker {
     }
 }
 
+/// Work for one job, which a panic fails.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(internal()))
+}
+
+/// What another job would run beside.
+fn beside(active: &[Active]) -> Option<Beside<'_>> {
+    let (denoise, strategy) = active.first()?.running()?;
+    Some(Beside { denoise, strategy, count: active.len() })
+}
+
 /// One step of each. Where a step of several panics, each takes its own, so that only the culprit fails: a step that
 /// panics has changed nothing.
 fn step_all(active: &mut [Active]) -> Vec<Result<Step, Failure>> {
@@ -235,6 +269,5 @@ fn step_all(active: &mut [Active]) -> Vec<Result<Step, Failure>> {
     if let Ok(steps) = catch_unwind(AssertUnwindSafe(|| step_together(&mut loops))) {
         return steps.into_iter().map(failure::of_step).collect();
     }
-    let alone = |one: &mut Denoise| catch_unwind(AssertUnwindSafe(|| failure::of_step(one.next())));
-    loops.into_iter().map(|one| alone(one).unwrap_or_else(|_| Err(internal()))).collect()
+    loops.into_iter().map(|one| guarded(|| failure::of_step(one.next()))).collect()
 }
