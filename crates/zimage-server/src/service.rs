@@ -238,7 +238,7 @@ impl Service {
     /// Those of the database.
     pub fn active(&self) -> Result<Vec<Job>, Refusal> {
         let mut jobs = self.queue.active().map_err(Refusal::internal)?;
-        self.speed.estimate(&mut jobs);
+        self.speed.estimate(&mut jobs, self.now());
         Ok(jobs)
     }
 
@@ -416,7 +416,7 @@ impl Service {
             error => return Refusal::internal(error),
         };
         self.metrics.rejected(reason);
-        let seconds = self.active().map_or(1.0, |jobs| self.speed.seconds_of_next(&jobs));
+        let seconds = self.active().map_or(1.0, |jobs| self.speed.seconds_of_next(&jobs, self.now()));
         Refusal::QueueFull { reason, retry_after_s: (seconds.ceil() as u64).clamp(1, MAX_RETRY_AFTER_S) }
     }
 

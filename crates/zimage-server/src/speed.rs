@@ -25,26 +25,48 @@ impl Speed {
     }
 
     /// Fills in the time that is left to each of the active jobs, given in their order of service.
-    pub fn estimate(&self, jobs: &mut [Job]) {
+    pub fn estimate(&self, jobs: &mut [Job], now: Millis) {
+        let known = self.known(jobs, now);
         let mut before = 0.0;
         for job in jobs {
-            let Some(seconds) = self.left(job) else { return };
+            let Some(seconds) = left(job, &known) else { return };
             before += seconds;
             job.eta_ms = Some((before * 1000.0) as Millis);
         }
     }
 
     /// Seconds until the first of these jobs is done, and its place free.
-    pub fn seconds_of_next(&self, jobs: &[Job]) -> f64 {
+    pub fn seconds_of_next(&self, jobs: &[Job], now: Millis) -> f64 {
         const UNKNOWN: f64 = 10.0;
-        jobs.first().and_then(|job| self.left(job)).unwrap_or(UNKNOWN)
+        let known = self.known(jobs, now);
+        jobs.first().and_then(|job| left(job, &known)).unwrap_or(UNKNOWN)
     }
 
-    fn left(&self, job: &Job) -> Option<f64> {
-        let whole = job.spec.cost() as f64 * locked(&self.0).get(&job.spec.model)?;
-        let progress = job.progress.filter(|_| job.state == JobState::Running).unwrap_or_default();
-        let step = f64::from(progress.step) / f64::from(progress.steps.max(1));
-        let done = (f64::from(progress.image) + step) / f64::from(job.spec.n);
-        Some(whole * (1.0 - done).max(0.0))
+    /// What was learnt; and of models that have not finished a picture yet, the pace of one that runs.
+    fn known(&self, jobs: &[Job], now: Millis) -> BTreeMap<String, f64> {
+        let mut known = locked(&self.0).clone();
+        for job in jobs {
+            let done = done(job) * job.spec.cost() as f64;
+            if let Some(started) = job.started_ms.filter(|_| done > 0.0) {
+                let seconds = now.saturating_sub(started) as f64 / 1000.0;
+                known.entry(job.spec.model.clone()).or_insert(seconds / done);
+            }
+        }
+        known
     }
 }
+
+fn left(job: &Job, known: &BTreeMap<String, f64>) -> Option<f64> {
+    let whole = job.spec.cost() as f64 * known.get(&job.spec.model)?;
+    Some(whole * (1.0 - done(job)).max(0.0))
+}
+
+/// Which part of a job is done, from 0 to 1.
+fn done(job: &Job) -> f64 {
+    let progress = job.progress.filter(|_| job.state == JobState::Running).unwrap_or_default();
+    let step = f64::from(progress.step) / f64::from(progress.steps.max(1));
+    (f64::from(progress.image) + step) / f64::from(job.spec.n)
+}
+
+#[cfg(test)]
+mod tests;

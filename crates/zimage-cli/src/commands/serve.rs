@@ -1,5 +1,6 @@
 //! `zimage serve` and `zimage mcp`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,12 +37,14 @@ pub fn run(args: &ServeArgs, environment: Environment, progress: &Progress) -> R
     }
 }
 
-/// Says where the server listens: scripts wait for this line, so that it is said in quiet runs as well.
+/// Says where the server listens: scripts wait for this line, so that it is said in quiet runs as well, and at once.
 fn announce(server: &Server) -> Result<(), ServerError> {
-    eprintln!("listening on http://{}", server.local_addr());
+    let mut text = format!("listening on http://{}\n", server.local_addr());
     if let Some(url) = server.login_url()? {
-        eprintln!("open this address once to log a browser in: {}", printable(&url));
+        text += &format!("open this address once to log a browser in: {}\n", printable(&url));
     }
+    // Who closed stderr doesn't want to know.
+    let _ = std::io::stderr().write_all(text.as_bytes());
     Ok(())
 }
 

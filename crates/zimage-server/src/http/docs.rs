@@ -51,7 +51,7 @@ fn describe(page: &mut String, api: &Value, method: &str, path: &str, operation:
     page.push_str("<table><tr><th>Status</th><th>Meaning</th><th>Body</th></tr>");
     for (status, response) in fields(&operation["responses"]) {
         let body = fields(&response["content"]).next().map(|(_, content)| type_of(&content["schema"]));
-        let meaning = escaped(text(&response["description"]));
+        let meaning = prose(text(&response["description"]));
         let _ = write!(
             page,
             "<tr><td>{}</td><td>{meaning}</td><td>{}</td></tr>",
@@ -113,7 +113,7 @@ fn describe_type(page: &mut String, name: &str, schema: &Value) {
 fn properties(schema: &Value) -> String {
     let rows: String = fields(&schema["properties"])
         .map(|(name, property)| {
-            let meaning = escaped(text(&property["description"]));
+            let meaning = prose(text(&property["description"]));
             format!("<tr><td><code>{}</code></td><td>{}</td><td>{meaning}</td></tr>", escaped(name), type_of(property))
         })
         .collect();
@@ -149,7 +149,7 @@ fn table<const N: usize>(page: &mut String, head: [&str; N], rows: impl Iterator
         return;
     }
     let row = |cells: &[String], tag: &str| {
-        let cells = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell)));
+        let cells = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", prose(cell)));
         format!("<tr>{}</tr>", cells.collect::<String>())
     };
     let _ = write!(page, "<table>{}", row(&head.map(str::to_owned), "th"));
@@ -161,7 +161,7 @@ fn table<const N: usize>(page: &mut String, head: [&str; N], rows: impl Iterator
 
 fn paragraph(page: &mut String, value: &Value) {
     if let Some(text) = value.as_str() {
-        let _ = write!(page, "<p>{}</p>", escaped(text));
+        let _ = write!(page, "<p>{}</p>", prose(text));
     }
 }
 
@@ -175,6 +175,13 @@ fn items(value: &Value) -> impl Iterator<Item = &Value> {
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// Text in which backticks enclose code.
+fn prose(text: &str) -> String {
+    let escaped = escaped(text);
+    let parts = escaped.split('`').enumerate();
+    parts.map(|(i, part)| if i % 2 == 0 { part.to_owned() } else { format!("<code>{part}</code>") }).collect()
 }
 
 fn escaped(text: &str) -> String {
