@@ -38,9 +38,11 @@ function ended(child) {
 }
 
 export class Server {
-  static async start() {
+  /** `prepare` fills the folder before the program looks at it. */
+  static async start(prepare = async () => {}) {
     const server = new Server();
     server.home = await mkdtemp(join(tmpdir(), 'zimage-ui-'));
+    await prepare(server.home);
     Object.assign(server, await launch(server.home, 0));
     return server;
   }

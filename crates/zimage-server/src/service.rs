@@ -378,9 +378,11 @@ impl Service {
 
     /// Asks the worker to forget its model once it has nothing to do; says whether there is one to forget.
     pub fn unload(&self) -> bool {
+        // Asked first: an idle worker may have done it before this returns.
+        let is_loaded = self.loaded.load(Ordering::SeqCst) > 0;
         self.unload.store(true, Ordering::SeqCst);
         self.bell.ring();
-        self.loaded.load(Ordering::SeqCst) > 0
+        is_loaded
     }
 
     /// Whether the worker is to forget its model; asking it takes the wish back.

@@ -135,6 +135,23 @@ fn a_public_address_needs_a_key() {
 }
 
 #[test]
+fn prompts_are_logged_only_when_asked_for_and_keys_never() {
+    let home = Home::new();
+    let key = home.run(&["keys", "create", "laptop"]).ok().stdout.trim().to_owned();
+    for (args, are_logged) in [(&["-vv"][..], false), (&["-vv", "--log-prompts"], true)] {
+        let mut server = Server::start(&home, args);
+        server.token = Some(key.clone());
+        let body = json!({ "prompt": "a secret garden", "size": "64x64", "steps": 1 });
+        let (status, _) = server.request("POST", "/v1/images/generations", &body.to_string()).unwrap();
+        assert_eq!(status, 200);
+        let said = server.said();
+        assert!(said.contains("/v1/images/generations"), "requests are logged at this level: {said}");
+        assert_eq!(said.contains("secret garden"), are_logged, "{said}");
+        assert!(!said.contains(&key), "{said}");
+    }
+}
+
+#[test]
 fn the_gallery_is_found_again_from_its_files() {
     let home = Home::new();
     let server = Server::start(&home, &[]);

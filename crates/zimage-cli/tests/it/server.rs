@@ -18,7 +18,9 @@ pub struct Server {
     child: Child,
     /// Where it listens, as in `127.0.0.1:7860`.
     pub address: String,
-    _stderr: BufReader<ChildStderr>,
+    /// What requests are authorized by.
+    pub token: Option<String>,
+    stderr: BufReader<ChildStderr>,
 }
 
 impl Server {
@@ -35,7 +37,7 @@ impl Server {
             }
             said += &line;
         };
-        Server { child, address, _stderr: stderr }
+        Server { child, address, token: None, stderr }
     }
 
     /// Status and body of a request, or nothing when the server is gone.
@@ -44,10 +46,12 @@ impl Server {
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         let address = &self.address;
         let length = body.len();
+        let authorization = self.token.as_ref().map(|token| format!("authorization: Bearer {token}\r\n"));
+        let authorization = authorization.unwrap_or_default();
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
+             {authorization}content-length: {length}\r\n\r\n{body}"
         )
         .ok()?;
         let mut answer = Vec::new();
@@ -96,6 +100,14 @@ impl Server {
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Ends the server, and gives what it has said since it listens.
+    pub fn said(mut self) -> String {
+        self.child.kill().unwrap();
+        let mut said = String::new();
+        self.stderr.read_to_string(&mut said).unwrap();
+        said
     }
 
     /// Waits for the process to end by itself.

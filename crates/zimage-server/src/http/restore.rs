@@ -46,14 +46,22 @@ pub fn known_model(service: &Service, name: &str, notes: &mut Vec<String>) -> Op
     None
 }
 
-/// The LoRAs that this server has.
+/// The LoRAs that this server has. Pictures name their files, and here they may lie in folders.
 pub fn known_loras(
     service: &Service,
     loras: impl Iterator<Item = LoraChoice>,
     notes: &mut Vec<String>,
 ) -> Vec<LoraChoice> {
-    let (known, unknown): (Vec<_>, Vec<_>) = loras.partition(|lora| service.models().lora_path(&lora.id).is_some());
-    notes.extend(unknown.iter().map(|lora| format!("the LoRA `{}` is not here", lora.id)));
+    let here = service.models().loras();
+    let file = |id: &str| id.rsplit('/').next().unwrap_or(id).to_owned();
+    let mut known = Vec::new();
+    for LoraChoice { id, weight } in loras {
+        let exact = here.iter().find(|lora| lora.id == id);
+        match exact.or_else(|| here.iter().find(|lora| file(&lora.id) == id)) {
+            Some(lora) => known.push(LoraChoice { id: lora.id.clone(), weight }),
+            None => notes.push(format!("the LoRA `{id}` is not here")),
+        }
+    }
     known
 }
 

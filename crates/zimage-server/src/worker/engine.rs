@@ -89,9 +89,10 @@ impl Engine {
         let mut loras = Vec::new();
         for LoraChoice { id, weight } in choices {
             let path = service.models().lora_path(id).ok_or_else(|| unusable(id))?;
-            let known = self.pipeline.loras().find(|lora| lora.adapter.name() == id.as_str());
-            let adapter = match known {
-                Some(lora) => Arc::clone(&lora.adapter),
+            // Two files in different folders may have the same name.
+            let mut opened = self.loras.iter().zip(self.pipeline.loras());
+            let adapter = match opened.find(|(known, _)| known.id == *id) {
+                Some((_, lora)) => Arc::clone(&lora.adapter),
                 None => Arc::new(self.pipeline.open_lora(&path).map_err(|error| {
                     tracing::warn!("{error}");
                     unusable(id)
