@@ -135,6 +135,27 @@ fn a_public_address_needs_a_key() {
 }
 
 #[test]
+fn two_servers_of_one_home_share_its_queue_and_one_takes_over_when_the_other_is_killed() {
+    let home = Home::new();
+    let (doomed, survivor) = (Server::start(&home, &[]), Server::start(&home, &[]));
+    let ids: Vec<String> = (0..8)
+        .map(|job| {
+            doomed.json("POST", "/api/v1/jobs", &draft(job % 2 * 10)).unwrap().1["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    doomed.end_of(&ids[0]);
+    drop(doomed);
+    let jobs: Vec<_> = ids.iter().map(|id| pictures(&survivor.end_of(id))).collect();
+    for (index, id) in ids.iter().enumerate() {
+        assert_eq!(jobs[index], jobs[index % 2], "jobs of one seed have the same pictures");
+        let (_, events) = survivor.request("GET", &format!("/api/v1/jobs/{id}/events"), "").unwrap();
+        let events = String::from_utf8(events).unwrap();
+        let count = |name: &str| events.matches(&format!("event: {name}\n")).count();
+        assert_eq!((count("image"), count("done")), (2, 1), "each picture was added once: {events}");
+    }
+}
+
+#[test]
 fn prompts_are_logged_only_when_asked_for_and_keys_never() {
     let home = Home::new();
     let key = home.run(&["keys", "create", "laptop"]).ok().stdout.trim().to_owned();
