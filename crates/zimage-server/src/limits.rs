@@ -31,6 +31,9 @@ pub struct Limits {
     /// How long a client may take to send its request.
     #[serde(skip)]
     pub body_timeout: Duration,
+    /// How long a job may wait for its turn.
+    #[serde(skip)]
+    pub wait_timeout: Option<Duration>,
     /// How long a job may run.
     #[serde(skip)]
     pub run_timeout: Option<Duration>,
@@ -50,6 +53,7 @@ impl Default for Limits {
             max_body_bytes: 1 << 20,
             max_parts: 64,
             body_timeout: Duration::from_secs(60),
+            wait_timeout: None,
             run_timeout: None,
         }
     }

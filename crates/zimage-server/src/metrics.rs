@@ -21,6 +21,7 @@ pub struct Metrics {
     waiting: Family<Line, Gauge>,
     running: Gauge,
     stages: Family<Stage, Histogram>,
+    waits: Histogram,
     batch: Histogram,
     loaded: Gauge,
 }
@@ -57,6 +58,7 @@ impl Default for Metrics {
             waiting: Family::default(),
             running: Gauge::default(),
             stages: Family::new_with_constructor(seconds),
+            waits: seconds(),
             batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0]),
             loaded: Gauge::default(),
         };
@@ -67,6 +69,7 @@ impl Default for Metrics {
         r.register("queue_depth", "Jobs that wait", metrics.waiting.clone());
         r.register("jobs_running", "Jobs that a worker has", metrics.running.clone());
         r.register("stage_seconds", "Time of each stage of a picture", metrics.stages.clone());
+        r.register("queue_wait_seconds", "How long jobs waited for their first turn", metrics.waits.clone());
         r.register("batch_size", "Jobs that shared a step", metrics.batch.clone());
         r.register("models_loaded", "Models that workers have open", metrics.loaded.clone());
         metrics
@@ -96,6 +99,10 @@ impl Metrics {
 
     pub(crate) fn stage(&self, stage: &'static str, took: Duration) {
         self.stages.get_or_create(&Stage { stage }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn waited(&self, took: Duration) {
+        self.waits.observe(took.as_secs_f64());
     }
 
     pub(crate) fn batch(&self, jobs: usize) {

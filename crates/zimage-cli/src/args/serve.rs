@@ -74,6 +74,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "PIXELS", default_value = "4194304", help_heading = "Jobs")]
     pub max_pixels: u64,
 
+    /// How long a job may wait for its turn: 90s, 10m [default: as long as it takes].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Jobs")]
+    pub max_wait_time: Option<Duration>,
+
     /// How long a job may run: 90s, 10m [default: as long as it takes].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Jobs")]
     pub max_job_time: Option<Duration>,

@@ -18,7 +18,12 @@ use crate::request;
 use crate::served::Served;
 
 pub fn run(args: &ServeArgs, environment: Environment, progress: &Progress) -> Result<ExitCode, Failure> {
-    let limits = Limits { max_pixels: args.max_pixels, run_timeout: args.max_job_time, ..Limits::default() };
+    let limits = Limits {
+        max_pixels: args.max_pixels,
+        wait_timeout: args.max_wait_time,
+        run_timeout: args.max_job_time,
+        ..Limits::default()
+    };
     let queue_limits =
         QueueLimits { max_waiting: args.max_queue, max_per_owner: args.max_queue_per_client, ..QueueLimits::default() };
     let (settings, model) = settings(&args.work, environment)?;

@@ -25,7 +25,7 @@ use zimage::pipeline::{Denoise, Latents, Step, step_together};
 use zimage::{ComputeChoice, Device, GenerateRequest};
 
 use crate::draft::options;
-use crate::job::{Failure, JobSpec, JobState};
+use crate::job::{Failure, FailureCode, JobSpec, JobState};
 use crate::queue::{Held, Lease, Outcome, QueueError, Wanted};
 use crate::service::{Enlisted, Service};
 use active::{Active, Advance, Begun, Stepped};
@@ -156,6 +156,7 @@ impl Worker {
     /// Starts a claimed job, or fails it.
     fn begin(&mut self, lease: Lease) {
         let begun = guarded(|| {
+            self.check_wait(&lease)?;
             let engine = Engine::ready(&mut self.engine, &self.service, &self.options, &lease.job.spec)?;
             Active::begin(&self.service, engine, beside(&self.active), &lease)
         });
@@ -164,6 +165,23 @@ impl Worker {
             Ok(Begun::Ended(Advance::Done)) => self.end(&lease, Outcome::Done),
             Ok(Begun::Ended(_)) => self.forget(&lease),
             Err(failure) => self.end(&lease, Outcome::Failed(failure)),
+        }
+    }
+
+    /// Refuses a job that had to wait longer than it may for its first turn.
+    fn check_wait(&self, lease: &Lease) -> Result<(), Failure> {
+        let job = &lease.job;
+        if lease.attempt > 1 {
+            return Ok(());
+        }
+        let waited = Duration::from_millis(job.started_ms.unwrap_or(job.created_ms).saturating_sub(job.created_ms));
+        self.service.metrics().waited(waited);
+        match self.service.limits().wait_timeout {
+            Some(limit) if waited > limit => Err(failure::failure(
+                FailureCode::TimedOut,
+                "the job waited longer for its turn than this server allows",
+            )),
+            _ => Ok(()),
         }
     }
 

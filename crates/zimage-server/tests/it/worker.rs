@@ -245,3 +245,23 @@ fn what_was_submitted_before_a_shutdown_is_made_after_it() {
         assert_eq!(bench.pictures(id), [expected("a", seed, 2)]);
     }
 }
+
+#[test]
+fn a_job_that_waited_or_ran_longer_than_it_may_is_failed_by_name() {
+    let limited = |change: fn(&mut zimage_server::limits::Limits)| {
+        Bench::with(TestModels::default(), |settings| change(&mut settings.limits))
+    };
+    let bench = limited(|limits| limits.wait_timeout = Some(Duration::from_millis(20)));
+    let late = bench.submit(small("a", 1, 1));
+    std::thread::sleep(Duration::from_millis(40));
+    let bench = bench.work();
+    let error = bench.end_of(late).error.expect("it failed");
+    assert_eq!(error.code, FailureCode::TimedOut);
+    assert!(error.message.contains("waited"), "{error:?}");
+    assert!(bench.service.metrics().text(Default::default()).contains("queue_wait_seconds_count 1"));
+
+    let bench = limited(|limits| limits.run_timeout = Some(Duration::from_millis(20))).work();
+    let error = bench.end_of(bench.submit(small("a", 1, 50))).error.expect("it failed");
+    assert_eq!(error.code, FailureCode::TimedOut);
+    assert!(error.message.contains("took longer"), "{error:?}");
+}
