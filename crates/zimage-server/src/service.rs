@@ -175,16 +175,6 @@ impl Service {
         Ok(Submitted { job: self.with_eta(submitted.job), ..submitted })
     }
 
-    /// What a request would be, were it submitted.
-    ///
-    /// # Errors
-    /// As [`Service::submit`].
-    pub fn validate(&self, draft: Draft) -> Result<JobSpec, Refusal> {
-        let planner = self.planner(draft.model.as_deref())?;
-        let spec = draft.into_spec(&planner.defaults, &self.limits)?;
-        self.check(&spec, &planner.pipeline).map(|_| spec)
-    }
-
     /// Everything about a request that needs the model and the files.
     fn check(&self, spec: &JobSpec, pipeline: &Pipeline) -> Result<Tokens, Refusal> {
         for lora in &spec.loras {

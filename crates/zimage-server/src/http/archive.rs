@@ -11,7 +11,8 @@ use futures_util::stream;
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::job::ImageRecord;
+use super::moment::Moment;
+use crate::job::{ImageRecord, Millis};
 use crate::refusal::Refusal;
 use crate::service::{Service, locked};
 
@@ -75,7 +76,7 @@ impl Archive {
         let bytes = service.files().image(&image.sha256, image.format).map_err(Refusal::internal)?;
         let bytes = bytes.ok_or(Refusal::NotFound { what: "picture" })?;
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-        let options = options.last_modified_time(Moment::of(image.created_ms).for_zip()).unix_permissions(0o644);
+        let options = options.last_modified_time(zip_time(image.created_ms)).unix_permissions(0o644);
         self.writer.start_file(name, options).map_err(Refusal::internal)?;
         self.writer.write_all(&bytes).map_err(Refusal::internal)
     }
@@ -95,44 +96,9 @@ fn name(image: &ImageRecord) -> String {
     format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{}-{digits}.{extension}", image.seed)
 }
 
-/// A time of the calendar, in UTC.
-#[derive(Debug, PartialEq)]
-struct Moment {
-    year: u64,
-    month: u8,
-    day: u8,
-    hour: u8,
-    minute: u8,
-    second: u8,
+/// ZIP knows the years 1980 to 2107.
+fn zip_time(ms: Millis) -> DateTime {
+    let Moment { year, month, day, hour, minute, second } = Moment::of(ms);
+    let year = u16::try_from(year).unwrap_or(u16::MAX);
+    DateTime::from_date_and_time(year, month, day, hour, minute, second).unwrap_or_default()
 }
-
-impl Moment {
-    /// Counts days from March of the year 0, so that leap days come last.
-    /// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
-    fn of(ms: u64) -> Moment {
-        let (days, seconds) = (ms / 86_400_000 + 719_468, ms / 1000 % 86_400);
-        let (era, of_era) = (days / 146_097, days % 146_097);
-        let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year + year / 4 - year / 100);
-        let march_month = (5 * of_year + 2) / 153;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-        Moment {
-            year: year + era * 400 + u64::from(month <= 2),
-            month: month as u8,
-            day: (of_year - (153 * march_month + 2) / 5 + 1) as u8,
-            hour: (seconds / 3600) as u8,
-            minute: (seconds / 60 % 60) as u8,
-            second: (seconds % 60) as u8,
-        }
-    }
-
-    /// ZIP knows the years 1980 to 2107.
-    fn for_zip(&self) -> DateTime {
-        let year = u16::try_from(self.year).unwrap_or(u16::MAX);
-        DateTime::from_date_and_time(year, self.month, self.day, self.hour, self.minute, self.second)
-            .unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -10,6 +10,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use super::App;
 use super::deadline::TookTooLong;
@@ -164,13 +165,18 @@ fn field_problem(field: &str, what: &str) -> Problem {
     Problem::invalid(field, format!("`{field}` {what}"))
 }
 
-/// The picture of a form: its part `image`.
-pub struct Picture(pub Vec<u8>);
+/// A form with a picture.
+#[derive(ToSchema)]
+pub struct PictureForm {
+    /// A PNG, JPEG or WebP file.
+    #[schema(value_type = String, format = Binary)]
+    pub image: Vec<u8>,
+}
 
-impl FromRequest<App> for Picture {
+impl FromRequest<App> for PictureForm {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, app: &App) -> Result<Picture, Problem> {
+    async fn from_request(request: Request, app: &App) -> Result<PictureForm, Problem> {
         let limits = app.service.limits();
         let too_large = Refusal::TooLarge { limit_bytes: limits.max_upload_bytes };
         if content_length(request.headers()).is_some_and(|length| length > longest_form(app)) {
@@ -185,14 +191,14 @@ impl FromRequest<App> for Picture {
             if part.name() != Some("image") {
                 continue;
             }
-            let mut picture = Vec::new();
+            let mut image = Vec::new();
             while let Some(chunk) = part.chunk().await.map_err(broken)? {
-                if picture.len() + chunk.len() > limits.max_upload_bytes {
+                if image.len() + chunk.len() > limits.max_upload_bytes {
                     return Err(too_large.into());
                 }
-                picture.extend_from_slice(&chunk);
+                image.extend_from_slice(&chunk);
             }
-            return Ok(Picture(picture));
+            return Ok(PictureForm { image });
         }
         Err(Problem::malformed(format!("a form may have {} parts at most", limits.max_parts)))
     }

@@ -10,10 +10,9 @@ use zimage::pipeline::metadata::Embedded;
 
 use super::App;
 use super::error::{Body, Problem};
-use super::extract::{Json, Picture, longest_form};
+use super::extract::{Json, PictureForm, longest_form};
 use super::infotext::Infotext;
 use super::restore::{from_metadata, known_loras, known_model, known_seed, known_side, known_steps};
-use super::uploads::PictureForm;
 use crate::draft::Draft;
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -57,8 +56,11 @@ enum Source {
         (status = 400, description = "It is no picture", body = Body, content_type = "application/problem+json"),
     ),
 )]
-async fn of_picture(State(app): State<App>, Picture(bytes): Picture) -> Result<axum::Json<Settings>, Problem> {
-    Ok(axum::Json(app.service.decode(move |service| read(service, &bytes)).await?))
+async fn of_picture(
+    State(app): State<App>,
+    PictureForm { image }: PictureForm,
+) -> Result<axum::Json<Settings>, Problem> {
+    Ok(axum::Json(app.service.decode(move |service| read(service, &image)).await?))
 }
 
 /// A text.

@@ -24,6 +24,7 @@ mod links;
 mod log;
 pub mod mcp;
 mod metadata;
+mod moment;
 mod native;
 pub mod openai;
 mod openapi;

@@ -9,20 +9,11 @@ use utoipa_axum::routes;
 
 use super::App;
 use super::error::{Body, Problem};
-use super::extract::{Picture, longest_form};
+use super::extract::{PictureForm, longest_form};
 use crate::job::Sha256;
 
 pub(super) fn routes(app: &App) -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(upload)).layer(DefaultBodyLimit::max(longest_form(app)))
-}
-
-/// A form with a picture.
-#[derive(ToSchema)]
-#[allow(dead_code)] // only its schema is used
-pub(super) struct PictureForm {
-    /// A PNG, JPEG or WebP file.
-    #[schema(value_type = String, format = Binary)]
-    image: Vec<u8>,
 }
 
 /// A stored picture.
@@ -46,8 +37,11 @@ struct Stored {
         (status = 413, description = "It is too long", body = Body, content_type = "application/problem+json"),
     ),
 )]
-async fn upload(State(app): State<App>, Picture(bytes): Picture) -> Result<(StatusCode, axum::Json<Stored>), Problem> {
-    let upload = app.service.decode(move |service| service.upload(&bytes)).await?;
+async fn upload(
+    State(app): State<App>,
+    PictureForm { image }: PictureForm,
+) -> Result<(StatusCode, axum::Json<Stored>), Problem> {
+    let upload = app.service.decode(move |service| service.upload(&image)).await?;
     let stored = Stored { sha256: upload.sha256, width: upload.width, height: upload.height };
     Ok((StatusCode::CREATED, axum::Json(stored)))
 }

@@ -229,8 +229,7 @@ pub trait Queue: Send + Sync {
     fn renew(&self, lease: &Lease) -> Result<Held, QueueError>;
 
     /// Reports a step, with where to go on from if this worker dies, and extends the lease; the attempts before this one
-    /// are forgiven. Event: `step`. Without a
-    /// journal the older one stays.
+    /// are forgiven. Event: `step`. Without a journal the older one stays.
     ///
     /// # Errors
     /// Those of the database.

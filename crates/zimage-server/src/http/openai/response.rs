@@ -1,7 +1,6 @@
 //! Responses: the pictures, how they came about, and what they would have cost.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::Request;
@@ -122,7 +121,7 @@ async fn data(service: &Arc<Service>, job: &Job, base: Option<&str>, links: &Lin
 /// The response with all pictures.
 fn whole(job: &Job, data: Vec<Value>, quality: &'static str) -> Value {
     json!({
-        "created": now_s(),
+        "created": job.finished_ms.unwrap_or(job.created_ms) / 1000,
         "data": data,
         "background": "opaque",
         "output_format": format_name(job.spec.format),
@@ -181,9 +180,4 @@ pub fn format_name(format: Format) -> &'static str {
 /// The size of a job's pictures in this dialect.
 pub fn size_name(spec: &JobSpec) -> String {
     format!("{}x{}", spec.width, spec.height)
-}
-
-/// Seconds since 1970.
-pub fn now_s() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::http::awaited::{Awaited, pictures};
 use crate::http::openai::ApiError;
 use crate::http::openai::request::Partials;
-use crate::http::openai::response::{Family, format_name, now_s, size_name, usage};
+use crate::http::openai::response::{Family, format_name, size_name, usage};
 use crate::http::picture::to_base64;
 use crate::job::{Event, EventKind, ImageRecord, Job, Progress};
 use crate::preview::Preview;
@@ -130,7 +130,7 @@ impl Stream {
     fn common(&self) -> Value {
         let spec = &self.job.spec;
         json!({
-            "created_at": now_s(),
+            "created_at": self.service.now() / 1000,
             "size": size_name(spec),
             "quality": self.style.quality,
             "background": "opaque",
