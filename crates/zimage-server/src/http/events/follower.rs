@@ -34,21 +34,24 @@ struct Place {
     eta_ms: Option<Millis>,
 }
 
-/// What there is to tell, read at one time: the job first, so that one that has ended has all its events here.
+/// What there is to tell.
 struct News {
+    /// Read before the events, so that a job that has ended has all its events here.
     job: Option<Job>,
-    active: Vec<Job>,
     events: Vec<Event>,
+    /// Read behind the events, so that the time that is left knows of each step among them.
+    active: Vec<Job>,
 }
 
 impl News {
     fn read(service: &Service, job: Option<JobId>, after: u64) -> Result<News, Refusal> {
         let one = job.map(|id| service.job(id)).transpose()?;
-        let active = match &one {
-            Some(job) => vec![job.clone()],
+        let events = service.events(job, after)?;
+        let active = match job {
+            Some(id) => vec![service.job(id)?],
             None => service.active()?,
         };
-        Ok(News { job: one, active, events: service.events(job, after)? })
+        Ok(News { job: one, events, active })
     }
 }
 

@@ -1,6 +1,8 @@
+use std::time::Instant;
+
 use serde_json::Value;
 
-use super::client::{Connection, Request};
+use super::client::{Connection, PATIENCE, Request};
 use super::server::{TestServer, start};
 
 /// A message of a stream.
@@ -26,9 +28,11 @@ impl Stream {
         Stream { connection, text: String::new() }
     }
 
-    /// The next message; `None` at the end.
+    /// The next message; `None` at the end. Fails when only keep-alives come.
     pub fn next(&mut self) -> Option<Message> {
+        let start = Instant::now();
         loop {
+            assert!(start.elapsed() < PATIENCE, "no message comes");
             if let Some((message, rest)) = self.text.split_once("\n\n") {
                 let message = parse(message);
                 self.text = rest.to_owned();
