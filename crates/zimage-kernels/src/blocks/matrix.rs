@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::scaled::{Planes, Scaled};
+use super::scaled::{Group, Planes, Scaled};
 use super::{Format, Level};
 use crate::level::per_level;
 
@@ -113,6 +113,35 @@ impl<'a> Matrix<'a> {
     /// Values in a row.
     pub fn cols(&self) -> usize {
         self.cols
+    }
+
+    /// What multiplies every scale.
+    pub fn factor(&self) -> f32 {
+        self.factor
+    }
+
+    /// The bytes of its rows alone, where they lie, and the place of its first row among those of the scales: scales in
+    /// tiles are given whole, other ones from the first row on.
+    pub fn bytes(&self) -> (Planes<'a>, usize) {
+        let part = |bytes: &'a [u8], of_row: usize| &bytes[self.skipped * of_row..][..self.rows * of_row];
+        match self.layout {
+            Layout::Rows(format) => {
+                (Planes { values: part(self.planes.values, format.row_bytes(self.cols)), ..self.planes }, 0)
+            }
+            Layout::Scaled(scaled) => {
+                let values = part(self.planes.values, scaled.row_bytes(self.cols));
+                if scaled.swizzled {
+                    return (Planes { values, ..self.planes }, self.skipped);
+                }
+                let of_row = scaled.row_scales(self.cols) * scaled.scale.bytes();
+                let scales = |plane: &'a [u8]| match scaled.group {
+                    Group::Row | Group::Columns(_) if !plane.is_empty() => part(plane, of_row),
+                    _ => plane,
+                };
+                let (scales, biases) = (scales(self.planes.scales), scales(self.planes.biases));
+                (Planes { values, scales, biases }, 0)
+            }
+        }
     }
 
     /// The bytes of some rows where they lie, in a format that stores a row as one run of them.

@@ -88,6 +88,36 @@ fn planes_of_other_lengths_are_refused() {
 }
 
 #[test]
+fn the_bytes_of_a_window_are_its_rows_alone() {
+    use crate::blocks::{Format, Layout, Matrix};
+    let bytes: Vec<u8> = (0..=255).cycle().take(8192).collect();
+    let fp8 = scaled(Element::E4M3, Group::Columns(32), ScaleType::E8M0);
+    let layouts = [
+        Layout::Rows(Format::Q4_0),
+        Layout::Scaled(Scaled::affine(4, 32, ScaleType::BF16)),
+        Layout::Scaled(scaled(Element::I8, Group::Row, ScaleType::F16)),
+        Layout::Scaled(scaled(Element::I8, Group::Tensor, ScaleType::F16)),
+        Layout::Scaled(fp8),
+    ];
+    for layout in layouts {
+        let [values, scales, biases] = layout.planes(5, 64).expect("planes");
+        let planes = Planes { values: &bytes[..values], scales: &bytes[..scales], biases: &bytes[..biases] };
+        let window = Matrix::new(layout, 5, 64, planes, 2.0).expect("a matrix").window(1..4).window(1..3);
+        let (planes, first) = window.bytes();
+        let alone = Matrix::new(layout, 2, 64, planes, window.factor()).expect("the bytes of two rows");
+        let (mut expected, mut found) = ([0.0; 128], [0.0; 128]);
+        window.decode_rows(0..2, &mut expected);
+        alone.decode_rows(0..2, &mut found);
+        let bits = |values: [f32; 128]| values.map(f32::to_bits);
+        assert_eq!((bits(found), first), (bits(expected), 0), "{layout}");
+    }
+    let tiles = Layout::Scaled(Scaled { swizzled: true, ..fp8 });
+    let planes = Planes { values: &bytes[..320], scales: &bytes[..512], biases: &[] };
+    let (planes, first) = Matrix::new(tiles, 5, 64, planes, 1.0).expect("a matrix").window(2..4).bytes();
+    assert_eq!((planes.values, planes.scales.len(), first), (&bytes[128..256], 512, 2));
+}
+
+#[test]
 fn sizes_beyond_counting_and_impossible_formats_have_no_planes() {
     use crate::blocks::Layout;
     let fp8 = scaled(Element::E4M3, Group::Columns(32), ScaleType::E8M0);
