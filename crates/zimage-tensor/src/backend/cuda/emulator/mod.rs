@@ -1,0 +1,185 @@
+//! A device made of the CPU: kernels are compiled as C++, and their threads take turns.
+//!
+//! Everything is done at once, but for copies beside the work, which arrive as late as they may. Memory is main memory
+//! with guards around each piece; what a test can see of a mistake is an error.
+
+mod gemm;
+mod library;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use super::driver::{Address, Driver, Gemm, Launch, Moment, Pinned, Properties};
+use crate::{Error, Result};
+use memory::Memory;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// An emulated device of a generation, with so much memory; real memory is only taken for what is allocated.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is no C++ compiler.
+pub fn open(capability: (u32, u32), memory_bytes: u64) -> Result<Box<dyn Driver>> {
+    library::find_compiler()?;
+    let properties = Properties {
+        ordinal: 0,
+        name: "emulator".into(),
+        capability,
+        memory_bytes,
+        multiprocessors: 132,
+        shared_bytes: 227 << 10,
+    };
+    Ok(Box::new(Emulator { properties, memory: Memory::new(memory_bytes), queues: Mutex::default() }))
+}
+
+/// Something that went wrong at the device's work.
+fn failure(what: String) -> Error {
+    Error::Work { device: "emulator".into(), what }
+}
+
+/// The device.
+#[derive(Debug)]
+struct Emulator {
+    properties: Properties,
+    memory: Memory,
+    queues: Mutex<Queues>,
+}
+
+/// What is in the queues, and what is pinned.
+#[derive(Debug, Default)]
+struct Queues {
+    numbers: u64,
+    moments: HashMap<Moment, At>,
+    pinned: HashMap<u64, Arc<Vec<u8>>>,
+}
+
+/// A moment.
+#[derive(Debug)]
+enum At {
+    /// It has come.
+    Past(Instant),
+    /// It comes once this is copied, which is when somebody asks for it.
+    Copied { to: Address, from: Arc<Vec<u8>> },
+}
+
+impl Queues {
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn past(&mut self) -> Moment {
+        let moment = Moment(self.number());
+        self.moments.insert(moment, At::Past(Instant::now()));
+        moment
+    }
+}
+
+impl Emulator {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a moment come.
+    fn reach(&self, queues: &mut Queues, moment: Moment) -> Result<Instant> {
+        let at = queues.moments.get_mut(&moment);
+        let at = at.ok_or_else(|| failure(format!("{moment:?} was never marked, or is forgotten")))?;
+        if let At::Copied { to, from } = at {
+            self.memory.write(*to, from)?;
+            *at = At::Past(Instant::now());
+        }
+        match at {
+            At::Past(instant) => Ok(*instant),
+            At::Copied { .. } => panic!("a copy that is not done: this is a bug"),
+        }
+    }
+}
+
+impl Driver for Emulator {
+    fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        Ok(self.memory.free_bytes())
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        self.memory.allocate(bytes)
+    }
+
+    fn free(&self, address: Address) {
+        self.memory.free(address);
+    }
+
+    fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.memory.write(to, bytes)
+    }
+
+    fn download(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.memory.read(from, bytes)
+    }
+
+    fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
+        self.memory.copy(to, from, bytes)
+    }
+
+    fn launch(&self, launch: &Launch) -> Result<()> {
+        let about = |what| failure(format!("{} of {}: {what}", launch.kernel, launch.source));
+        library::source(launch.source)?.launch(launch, self.properties.shared_bytes).map_err(about)?;
+        self.memory.check_guards().map_err(about)
+    }
+
+    fn gemm(&self, gemm: &Gemm) -> Result<()> {
+        gemm::gemm(&self.memory, gemm)
+    }
+
+    fn pin(&self, bytes: &[u8]) -> Result<Pinned> {
+        let mut queues = self.queues();
+        let id = queues.number();
+        queues.pinned.insert(id, Arc::new(bytes.to_vec()));
+        Ok(Pinned { id, bytes: bytes.len() })
+    }
+
+    fn unpin(&self, memory: Pinned) {
+        let known = self.queues().pinned.remove(&memory.id);
+        assert!(known.is_some(), "memory that is not pinned: this is a bug");
+    }
+
+    fn upload_ahead(&self, to: Address, from: Pinned, after: Moment) -> Result<Moment> {
+        let mut queues = self.queues();
+        self.reach(&mut queues, after)?;
+        let from = queues.pinned.get(&from.id).ok_or_else(|| failure("memory that is not pinned".into()))?.clone();
+        let moment = Moment(queues.number());
+        queues.moments.insert(moment, At::Copied { to, from });
+        Ok(moment)
+    }
+
+    fn mark(&self) -> Result<Moment> {
+        Ok(self.queues().past())
+    }
+
+    fn follow(&self, moment: Moment) -> Result<()> {
+        self.reach(&mut self.queues(), moment).map(|_| ())
+    }
+
+    fn wait(&self, moment: Moment) -> Result<()> {
+        self.reach(&mut self.queues(), moment).map(|_| ())
+    }
+
+    fn elapsed(&self, from: Moment, to: Moment) -> Result<Duration> {
+        let mut queues = self.queues();
+        let time = self.reach(&mut queues, to)?.saturating_duration_since(self.reach(&mut queues, from)?);
+        queues.moments.remove(&from);
+        queues.moments.remove(&to);
+        Ok(time)
+    }
+
+    fn forget(&self, moment: Moment) {
+        let mut queues = self.queues();
+        // What is copied is copied, whoever asks; it may go to memory that is free by now.
+        let _ = self.reach(&mut queues, moment);
+        queues.moments.remove(&moment);
+    }
+}
