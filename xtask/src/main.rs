@@ -2,6 +2,7 @@
 
 mod bench_run;
 mod goldens;
+mod mlx_linux;
 mod random_checkpoint;
 mod tidy;
 
@@ -12,8 +13,9 @@ fn main() -> Result<()> {
     match arguments.next().as_deref() {
         Some("bench-run") => bench_run::run(arguments),
         Some("goldens") => goldens::run(arguments),
+        Some("mlx-linux") => mlx_linux::run(arguments),
         Some("random-checkpoint") => random_checkpoint::run(arguments),
         Some("tidy") => tidy::run(),
-        _ => bail!("usage: cargo xtask bench-run|goldens|random-checkpoint|tidy"),
+        _ => bail!("usage: cargo xtask bench-run|goldens|mlx-linux|random-checkpoint|tidy"),
     }
 }
