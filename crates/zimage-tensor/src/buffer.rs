@@ -79,7 +79,9 @@ impl Drop for Buffer {
 }
 
 impl Block for Memory {
-    fn allocate(len: usize) -> Memory {
+    type Source = ();
+
+    fn allocate((): &(), len: usize) -> Memory {
         let values = vec![0.0; len + ALIGNMENT / size_of::<f32>()];
         let start = values.as_ptr().align_offset(ALIGNMENT);
         Memory { values, start }

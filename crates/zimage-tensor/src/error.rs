@@ -32,6 +32,45 @@ pub enum Error {
         /// Its value.
         value: String,
     },
+    /// A device cannot be used.
+    #[error("{what}\nhint: {hint}")]
+    Unavailable {
+        /// What is missing, or wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A device failed at its work.
+    #[error("{device}: {what}")]
+    Work {
+        /// Which one: `cuda:0`.
+        device: String,
+        /// What it said, and at what.
+        what: String,
+    },
+    /// A device has no memory left.
+    #[error(
+        "{device} has not enough memory: {asked_bytes} bytes more were needed, {free_bytes} are free\nhint: make a smaller picture, use a quantized model, or close other programs that use the device"
+    )]
+    Memory {
+        /// Which one: `cuda:0`.
+        device: String,
+        /// Bytes asked for.
+        asked_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+    },
+    /// What went wrong with a device at its work; told late, by [`crate::Device::check`].
+    #[error(transparent)]
+    Device(std::sync::Arc<Error>),
+    /// The device has no such arithmetic.
+    #[error("{device} does not compute in {compute}\nhint: leave --compute out for the fastest way that it has")]
+    Arithmetic {
+        /// Its name.
+        device: String,
+        /// The arithmetic asked for.
+        compute: &'static str,
+    },
     /// The thread pool could not be made.
     #[error("could not start {threads} threads: {reason}")]
     Threads {
@@ -40,6 +79,17 @@ pub enum Error {
         /// The operating system's reason.
         reason: String,
     },
+}
+
+impl Error {
+    /// Whether a device had no memory left.
+    pub fn is_memory(&self) -> bool {
+        match self {
+            Error::Memory { .. } => true,
+            Error::Device(error) => error.is_memory(),
+            _ => false,
+        }
+    }
 }
 
 /// Result of this crate.

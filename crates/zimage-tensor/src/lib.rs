@@ -22,7 +22,7 @@ mod threads;
 pub use activations::Activations;
 pub use device::{BetweenLoops, Compute, Device, KeepMemory};
 pub use error::{Error, Result};
-pub use linear::{Linear, Stored, Weight};
+pub use linear::{Linear, PlacedBytes, Stored, Weight};
 pub use ops::Mask;
 pub use pool::MemoryUse;
 pub use tensor::Tensor;

@@ -1,11 +1,12 @@
 //! Weights as they lie in the file, and the linear layer.
 
 use crate::backend::cpu::Panels;
+use crate::backend::{cuda, mlx};
 use crate::delta::Delta;
 use crate::{Device, Error, Format, Layout, Result, Tensor};
 use bytes::Bytes;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use zimage_kernels::blocks::{Matrix, Planes};
 use zimage_kernels::gemm_i8;
 
@@ -43,11 +44,17 @@ pub struct Weight {
     pub(crate) device: Device,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    stored: Stored,
+    stored: Arc<Stored>,
     /// The first of the stored rows that is the weight's.
     first: usize,
     /// The weight as integer dot products read it, where it was prepared for them.
     panels: Option<Arc<Panels>>,
+    /// The weight in the memory of a GPU, once it is there, where it is to stay there.
+    placed: Option<Arc<OnceLock<cuda::Placed>>>,
+    /// What a GPU knows of the weight, where it is brought there for each use.
+    streamed: Arc<cuda::Streamed>,
+    /// The weight as MLX has it, likewise.
+    arrays: Option<Arc<OnceLock<mlx::Placed>>>,
 }
 
 impl Weight {
@@ -68,7 +75,17 @@ impl Weight {
             return Err(Error::Size { shape: vec![stored.rows, cols], expected, found });
         }
         assert!(rows.start <= rows.end && rows.end <= stored.rows, "rows {rows:?} of a weight of {}", stored.rows);
-        Ok(Weight { device: device.clone(), rows: rows.len(), cols, first: rows.start, stored, panels: None })
+        Ok(Weight {
+            device: device.clone(),
+            rows: rows.len(),
+            cols,
+            first: rows.start,
+            stored: Arc::new(stored),
+            panels: None,
+            placed: None,
+            streamed: Arc::default(),
+            arrays: None,
+        })
     }
 
     /// A weight whose rows are one run of bytes each.
@@ -96,13 +113,36 @@ impl Weight {
     /// every part out when it uses it.
     pub fn prepared(self) -> Weight {
         let panels = self.device.int8().map(|cpu| Arc::new(cpu.pack(&self)));
-        Weight { panels, ..self }
+        Weight { panels, ..self }.resident()
+    }
+
+    /// The same weight, which from its first use on stays in the memory of a device that has its own. Without it, it is
+    /// brought there for each use.
+    pub fn resident(self) -> Weight {
+        let placed = matches!(self.device, Device::Cuda(_)).then(Arc::default);
+        let arrays = matches!(self.device, Device::Mlx(_)).then(Arc::default);
+        Weight { placed, arrays, ..self }
     }
 
     /// Bytes of memory that a prepared weight of this size takes on a device that multiplies bytes.
     pub fn prepared_bytes(rows: usize, cols: usize) -> u64 {
         let panels = rows.div_ceil(gemm_i8::PANEL) * gemm_i8::panel_lines(cols);
         (panels * size_of::<gemm_i8::Line>()) as u64
+    }
+
+    /// What a weight of `(rows, cols)` takes on a device with memory of its own, where it is stored so, in so many bytes.
+    /// `in_block` is whether it is multiplied in 8 bits where the device does so.
+    pub fn placed_bytes(
+        device: &Device,
+        shape: (usize, usize),
+        (layout, stored_bytes): (Layout, u64),
+        in_block: bool,
+    ) -> PlacedBytes {
+        match device {
+            Device::Reference(_) | Device::Cpu(_) => PlacedBytes::default(),
+            Device::Cuda(cuda) => cuda.placed_bytes(shape, stored_bytes, in_block),
+            Device::Mlx(mlx) => mlx.placed_bytes(shape, layout, stored_bytes),
+        }
     }
 
     /// Operations of the product with so many rows.
@@ -115,11 +155,37 @@ impl Weight {
         self.panels.as_deref()
     }
 
+    /// Its place in the memory of a GPU, if it is to stay there.
+    pub(crate) fn placed(&self) -> Option<&OnceLock<cuda::Placed>> {
+        self.placed.as_deref()
+    }
+
+    /// What a GPU knows of it, where it is brought there for each use.
+    pub(crate) fn streamed(&self) -> &Arc<cuda::Streamed> {
+        &self.streamed
+    }
+
+    /// Its place in what MLX has, if it is to stay there.
+    pub(crate) fn arrays(&self) -> Option<&OnceLock<mlx::Placed>> {
+        self.arrays.as_deref()
+    }
+
     /// The matrix where it lies.
     pub(crate) fn matrix(&self) -> Matrix<'_> {
         let all = self.stored.matrix().expect("the bytes were counted: this is a bug");
         all.window(self.first..self.first + self.rows)
     }
+}
+
+/// What a weight takes of a device's own memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlacedBytes {
+    /// While it stays there.
+    pub stays: u64,
+    /// Beside that, while it is used, or brought there.
+    pub use_bytes: u64,
+    /// While it is used, where it does not stay, beside what the file has of it.
+    pub streamed: u64,
 }
 
 /// `y = x W^T + b`, and what adapters add to it.

@@ -4,6 +4,7 @@
 //! backend. A layout change is an operation with a name; nothing here is general on purpose.
 
 use crate::activations::{Activations, Rows};
+use crate::backend::cuda::{self, Cuda};
 use crate::backend::{Attention, Backend, Conv, Conv3x3, Norm, on_device};
 use crate::delta::Delta;
 use crate::tensor::Storage;
@@ -71,22 +72,37 @@ pub fn linear(x: &Tensor, layer: &Linear) -> Tensor {
 /// [`linear`] for the layers of a block: where the device multiplies bytes, activations and weight have 8 bits.
 pub fn project(x: &Activations, layer: &Linear) -> Tensor {
     assert_eq!(x.cols(), layer.weight.cols, "project: input features");
-    let (device, rows) = match &x.0 {
-        Rows::Exact(x) => return linear(x, layer),
-        Rows::Quantized { device, rows } => (device, rows),
-    };
-    let cpu = device.int8().expect("bytes are made where they are multiplied: this is a bug");
-    let tensor = |cols, values| Tensor {
-        device: device.clone(),
-        shape: vec![rows.rows(), cols],
-        storage: Storage::Host(values),
-    };
-    let bias = layer.bias.as_ref().map(Tensor::host_values);
-    let y = tensor(layer.weight.rows, cpu.project(rows, &layer.weight, bias));
+    match &x.0 {
+        Rows::Exact(x) => linear(x, layer),
+        Rows::Quantized { device, rows } => {
+            let cpu = device.int8().expect("bytes are made where they are multiplied: this is a bug");
+            let bias = layer.bias.as_ref().map(Tensor::host_values);
+            let y = Storage::Host(cpu.project(rows, &layer.weight, bias));
+            projected(device, (rows.rows(), y), layer, || (rows.cols(), Storage::Host(cpu.dequantize(rows))))
+        }
+        Rows::OnCuda { device, rows } => {
+            let Device::Cuda(cuda) = device else { panic!("rows of a GPU on {device:?}: this is a bug") };
+            let bias = layer.bias.as_ref().map(|bias| cuda.host(bias));
+            let y = Storage::Cuda(cuda.project(rows, &layer.weight, bias));
+            projected(device, (rows.rows(), y), layer, || (rows.cols(), Storage::Cuda(cuda.dequantize(rows))))
+        }
+    }
+}
+
+/// The output of a layer for quantized rows, with its deltas, which need the values again.
+fn projected(
+    device: &Device,
+    (rows, y): (usize, Storage),
+    layer: &Linear,
+    dequantized: impl FnOnce() -> (usize, Storage),
+) -> Tensor {
+    let tensor = |cols, storage| Tensor { device: device.clone(), shape: vec![rows, cols], storage };
+    let y = tensor(layer.weight.rows, y);
     if layer.deltas.is_empty() {
         return y;
     }
-    with_deltas(y, &tensor(rows.cols(), cpu.dequantize(rows)), layer)
+    let (cols, x) = dequantized();
+    with_deltas(y, &tensor(cols, x), layer)
 }
 
 /// Adds to `y`, the layer's output for `x`, what its deltas make of it.
@@ -373,11 +389,41 @@ pub fn tokens_to_channels(x: &Tensor, height: usize, width: usize) -> Tensor {
     on_device!(x, b => b.transpose(b.host(x), x.rows(), x.cols()), [x.cols(), height, width])
 }
 
-/// Where the first value that is infinite or not a number stands, if there is one.
-pub fn first_non_finite(x: &Tensor) -> Option<usize> {
+/// Where the first value that is infinite or not a number stands, if there is one. A GPU tells it later: it works on
+/// while nobody waits for the answer.
+#[derive(Debug)]
+pub enum Finding {
+    /// The answer.
+    Known(Option<usize>),
+    /// The answer is to be had from the device.
+    Later(Later),
+}
+
+/// An answer that a device is working on.
+#[derive(Debug)]
+pub struct Later {
+    cuda: Cuda,
+    first: cuda::Buffer,
+}
+
+impl Finding {
+    /// The answer, waited for.
+    pub fn wait(self) -> Option<usize> {
+        match self {
+            Finding::Known(index) => index,
+            Finding::Later(Later { cuda, first }) => cuda.first_found(&first),
+        }
+    }
+}
+
+/// Looks for a value that is infinite or not a number.
+pub fn find_non_finite(x: &Tensor) -> Finding {
     match &x.device {
-        Device::Reference(b) => b.first_non_finite(b.host(x)),
-        Device::Cpu(b) => b.first_non_finite(b.host(x)),
+        Device::Reference(b) => Finding::Known(b.first_non_finite(b.host(x))),
+        Device::Cpu(b) => Finding::Known(b.first_non_finite(b.host(x))),
+        Device::Cuda(b) => Finding::Later(Later { cuda: b.clone(), first: b.find_non_finite(b.host(x)) }),
+        // Here MLX computes what it was only told so far, and so never more than a block at once.
+        Device::Mlx(b) => Finding::Known(b.first_non_finite(b.host(x))),
     }
 }
 

@@ -24,6 +24,7 @@
 mod tests;
 
 use std::collections::VecDeque;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Memory at most this many times as large as what is asked for is taken.
@@ -45,17 +46,23 @@ pub struct MemoryUse {
 
 /// What the pool deals in: the policy needs to know no more, and its tests need no memory.
 pub trait Block {
+    /// Where blocks come from.
+    type Source: Debug;
     /// One of `len` values.
-    fn allocate(len: usize) -> Self;
+    fn allocate(source: &Self::Source, len: usize) -> Self;
     /// Number of values.
     fn len(&self) -> usize;
+    /// Whether there is memory behind it: a device that has none left tells so later.
+    fn is_there(&self) -> bool {
+        true
+    }
 }
 
 /// Memory that clones share.
 #[derive(Debug)]
-pub struct Pool<B>(Arc<Mutex<Shelf<B>>>);
+pub struct Pool<B: Block>(Arc<Mutex<Shelf<B>>>);
 
-impl<B> Clone for Pool<B> {
+impl<B: Block> Clone for Pool<B> {
     fn clone(&self) -> Pool<B> {
         Pool(self.0.clone())
     }
@@ -71,7 +78,8 @@ pub struct Between<B: Block>(Pool<B>);
 
 /// The free memory, and the counts.
 #[derive(Debug)]
-struct Shelf<B> {
+struct Shelf<B: Block> {
+    source: B::Source,
     /// The longest unused first.
     free: VecDeque<B>,
     /// Numbers of values.
@@ -89,8 +97,9 @@ struct Shelf<B> {
 
 impl<B: Block> Pool<B> {
     /// A pool that holds nothing.
-    pub fn new() -> Pool<B> {
+    pub fn new(source: B::Source) -> Pool<B> {
         let shelf = Shelf {
+            source,
             free: VecDeque::new(),
             live: 0,
             held: 0,
@@ -112,7 +121,10 @@ impl<B: Block> Pool<B> {
     pub fn give(&self, block: B) {
         let mut shelf = self.shelf();
         shelf.live -= block.len();
-        shelf.free.push_back(block);
+        match block.is_there() {
+            true => shelf.free.push_back(block),
+            false => shelf.held -= block.len(),
+        }
     }
 
     /// Keeps what is given back until the result is dropped.
@@ -183,7 +195,7 @@ impl<B: Block> Shelf<B> {
             let bound = self.peak_live.max(self.live + len);
             while self.held + len > bound && self.take_away(|_| true) {}
         }
-        let block = B::allocate(len);
+        let block = B::allocate(&self.source, len);
         self.held += block.len();
         self.peak_held = self.peak_held.max(self.held);
         self.allocations += 1;

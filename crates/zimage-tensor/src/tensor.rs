@@ -1,5 +1,6 @@
 //! The tensor: a shape, always contiguous and row-major, and storage on one device. Activations are f32.
 
+use crate::backend::{Backend, cuda, mlx};
 use crate::buffer::Buffer;
 use crate::{Device, Error, Result};
 
@@ -16,6 +17,10 @@ pub struct Tensor {
 pub(crate) enum Storage {
     /// Main memory.
     Host(Buffer),
+    /// Memory of a CUDA device.
+    Cuda(cuda::Buffer),
+    /// What MLX has, or will compute.
+    Mlx(mlx::Buffer),
 }
 
 impl Tensor {
@@ -28,7 +33,12 @@ impl Tensor {
         if data.len() != expected {
             return Err(Error::Size { shape: shape.to_vec(), expected, found: data.len() });
         }
-        Ok(Tensor { device: device.clone(), shape: shape.to_vec(), storage: Storage::Host(data.into()) })
+        let storage = match device {
+            Device::Reference(_) | Device::Cpu(_) => Storage::Host(data.into()),
+            Device::Cuda(cuda) => Storage::Cuda(cuda.upload(&data)),
+            Device::Mlx(mlx) => Storage::Mlx(mlx.upload(&data)),
+        };
+        Ok(Tensor { device: device.clone(), shape: shape.to_vec(), storage })
     }
 
     /// The shape, slowest dimension first.
@@ -63,27 +73,43 @@ impl Tensor {
 
     /// The same values on another device.
     pub fn on(&self, device: &Device) -> Tensor {
-        Tensor { device: device.clone(), shape: self.shape.clone(), storage: Storage::Host(self.to_vec().into()) }
+        // Two ways to compute on one GPU: the values stay there.
+        if let (Storage::Cuda(buffer), Device::Cuda(from), Device::Cuda(to)) = (&self.storage, &self.device, device)
+            && from.is_same_device(to)
+        {
+            let storage = Storage::Cuda(to.slice(buffer, 0, buffer.len()));
+            return Tensor { device: device.clone(), shape: self.shape.clone(), storage };
+        }
+        Tensor::from_vec(device, &self.shape, self.to_vec()).expect("as many values as before: this is a bug")
     }
 
     /// The values of a tensor on a host backend, where they are.
     pub(crate) fn host_values(&self) -> &[f32] {
+        self.host_buffer()
+    }
+
+    pub(crate) fn host_buffer(&self) -> &Buffer {
         match &self.storage {
             Storage::Host(data) => data,
+            Storage::Cuda(_) | Storage::Mlx(_) => panic!("a tensor of another device: this is a bug"),
         }
     }
 
-    /// The values, copied to main memory.
+    /// The values, copied to main memory. Where the device has failed they are zeros; see [`Device::check`].
     pub fn to_vec(&self) -> Vec<f32> {
-        match &self.storage {
-            Storage::Host(data) => data.to_vec(),
+        match (&self.storage, &self.device) {
+            (Storage::Host(data), _) => data.to_vec(),
+            (Storage::Cuda(buffer), Device::Cuda(cuda)) => cuda.download(buffer),
+            (Storage::Mlx(buffer), Device::Mlx(mlx)) => mlx.download(buffer),
+            (Storage::Cuda(_) | Storage::Mlx(_), device) => panic!("device memory on {device:?}: this is a bug"),
         }
     }
 
-    /// The values, moved to main memory.
+    /// The values, moved to main memory, as by [`Tensor::to_vec`].
     pub fn into_vec(self) -> Vec<f32> {
         match self.storage {
             Storage::Host(data) => data.into_vec(),
+            Storage::Cuda(_) | Storage::Mlx(_) => self.to_vec(),
         }
     }
 
@@ -91,7 +117,11 @@ impl Tensor {
     /// all that the stage used.
     pub fn detached(self) -> Tensor {
         let (device, shape) = (self.device.clone(), self.shape.clone());
-        Tensor { device, shape, storage: Storage::Host(self.into_vec().into()) }
+        match self.storage {
+            Storage::Host(data) => Tensor { device, shape, storage: Storage::Host(data.into_vec().into()) },
+            // Free memory of a device is given back block by block.
+            storage @ (Storage::Cuda(_) | Storage::Mlx(_)) => Tensor { device, shape, storage },
+        }
     }
 
     /// The same values under another shape of the same size.

@@ -36,12 +36,13 @@ pub fn add_scaled(y: &mut [f32], z: &[f32], z_cols: usize, skip: usize, factors:
 macro_rules! host_methods {
     () => {
         fn host<'t>(&self, tensor: &'t crate::Tensor) -> &'t Buffer {
-            let crate::tensor::Storage::Host(data) = &tensor.storage;
-            data
+            tensor.host_buffer()
         }
         fn host_mut<'t>(&self, tensor: &'t mut crate::Tensor) -> &'t mut Buffer {
-            let crate::tensor::Storage::Host(data) = &mut tensor.storage;
-            data
+            match &mut tensor.storage {
+                crate::tensor::Storage::Host(data) => data,
+                _ => panic!("a tensor of another device: this is a bug"),
+            }
         }
         fn storage(buffer: Buffer) -> crate::tensor::Storage {
             crate::tensor::Storage::Host(buffer)

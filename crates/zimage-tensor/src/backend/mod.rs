@@ -1,7 +1,9 @@
 //! The backends: one folder each, one implementation each of the private checklist [`Backend`].
 
 pub mod cpu;
+pub mod cuda;
 mod host;
+pub mod mlx;
 pub mod reference;
 
 use crate::tensor::Storage;
@@ -113,7 +115,6 @@ pub trait Backend {
     );
     fn group_norm(&self, x: &Self::Buffer, norm: &Norm<Self::Buffer>) -> Self::Buffer;
     fn transpose(&self, x: &Self::Buffer, rows: usize, cols: usize) -> Self::Buffer;
-    fn first_non_finite(&self, x: &Self::Buffer) -> Option<usize>;
 }
 
 /// Runs an expression on the backend of a tensor: the one place where devices are told apart.
@@ -124,12 +125,16 @@ macro_rules! on_device {
         match $x.device.clone() {
             $crate::Device::Reference($b) => $body,
             $crate::Device::Cpu($b) => $body,
+            $crate::Device::Cuda($b) => $body,
+            $crate::Device::Mlx($b) => $body,
         }
     };
     ($x:ident, $b:ident => $body:expr, $shape:expr) => {{
         let storage = match &$x.device {
             $crate::Device::Reference($b) => $crate::backend::wrap($b, $body),
             $crate::Device::Cpu($b) => $crate::backend::wrap($b, $body),
+            $crate::Device::Cuda($b) => $crate::backend::wrap($b, $body),
+            $crate::Device::Mlx($b) => $crate::backend::wrap($b, $body),
         };
         $crate::Tensor { device: $x.device.clone(), shape: $shape.to_vec(), storage }
     }};

@@ -1,5 +1,6 @@
 //! The cases. `check` runs one on every built-in device and prints the worst value when a device is off.
 
+use super::accelerators::{accelerators, tolerance_on};
 use super::tolerances::{ELEMENTWISE, MOVE, SUM};
 use crate::ops;
 use crate::{Device, Format, Linear, Mask, Tensor, Weight};
@@ -22,7 +23,7 @@ pub(super) fn values(seed: u64, count: usize) -> Vec<f32> {
 }
 
 /// A tensor whose values depend on seed and shape alone.
-pub(super) fn tensor(device: &Device, seed: u64, shape: &[usize]) -> Tensor {
+pub(crate) fn tensor(device: &Device, seed: u64, shape: &[usize]) -> Tensor {
     Tensor::from_vec(device, shape, values(seed, shape.iter().product())).expect("as many values as the shape takes")
 }
 
@@ -36,6 +37,14 @@ pub(super) fn check(name: &str, tolerance: f32, case: impl Fn(&Device) -> Tensor
         compare(name, tolerance, &expected.to_vec(), &found);
         let bits = first.get_or_insert_with(|| found.clone());
         assert!(bits.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}: bits depend on threads");
+    }
+    for device in accelerators() {
+        let found = case(&device);
+        let name = format!("{name} on {}", device.describe());
+        assert_eq!(found.shape(), expected.shape(), "{name}");
+        let found = found.into_vec();
+        device.check().unwrap_or_else(|error| panic!("{name}: {error}"));
+        compare(&name, tolerance_on(&device, tolerance), &expected.to_vec(), &found);
     }
 }
 
@@ -52,7 +61,7 @@ fn compare(name: &str, tolerance: f32, expected: &[f32], found: &[f32]) {
     }
 }
 
-pub(super) fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
+pub(crate) fn weight(device: &Device, format: Format, rows: usize, cols: usize) -> Weight {
     let mut bytes = vec![0; rows * format.row_bytes(cols)];
     format.encoder().expect("a format that can be written").encode(&values(7, rows * cols), &mut bytes);
     Weight::rows_of(device, format, rows, cols, bytes.into()).expect("bytes of the right size")
@@ -162,21 +171,62 @@ fn rotations_agree() {
     }
 }
 
+/// Queries, keys, heads, heads of keys and values, and values per head.
+fn check_attention([queries, keys, heads, kv_heads, head_dim]: [usize; 5], mask: Mask) {
+    check(&format!("attention {queries} {keys} {heads} {kv_heads} {head_dim} {mask:?}"), SUM, |d| {
+        let (q, k) = (tensor(d, 1, &[queries, heads * head_dim]), tensor(d, 2, &[keys, kv_heads * head_dim]));
+        ops::attention(&q, &k, &tensor(d, 3, &[keys, kv_heads * head_dim]), heads, mask)
+    });
+}
+
 #[test]
 fn attention_agrees() {
-    for (queries, keys, heads, kv_heads, head_dim) in
-        [(1, 1, 1, 1, 1), (5, 7, 2, 2, 16), (130, 300, 3, 1, 40), (33, 33, 4, 2, 64), (140, 1025, 1, 1, 512)]
-    {
-        for mask in [Mask::None, Mask::Causal] {
-            if mask == Mask::Causal && queries != keys {
-                continue;
-            }
-            check(&format!("attention {queries} {keys} {heads} {head_dim} {mask:?}"), SUM, |d| {
-                let q = tensor(d, 1, &[queries, heads * head_dim]);
-                let k = tensor(d, 2, &[keys, kv_heads * head_dim]);
-                ops::attention(&q, &k, &tensor(d, 3, &[keys, kv_heads * head_dim]), heads, mask)
-            });
+    for shape in [[1, 1, 1, 1, 1], [5, 7, 2, 2, 16], [130, 300, 3, 1, 40], [33, 33, 4, 2, 64], [140, 1025, 1, 1, 512]] {
+        check_attention(shape, Mask::None);
+        if shape[0] == shape[1] {
+            check_attention(shape, Mask::Causal);
         }
+    }
+    check_attention([70, 70, 2, 1, 256], Mask::Causal);
+    check_attention([3, 5, 1, 1, 257], Mask::None);
+}
+
+#[test]
+fn attention_of_heads_of_128_agrees() {
+    for tokens in [1, 5, 64, 65, 130, 300] {
+        check_attention([tokens, tokens, 2, 2, 128], Mask::None);
+        check_attention([tokens, tokens, 4, 2, 128], Mask::Causal);
+    }
+    check_attention([5, 300, 3, 1, 128], Mask::None);
+    check_attention([300, 5, 6, 2, 128], Mask::None);
+}
+
+/// Multiples of 1/64 times a power of 2: exact in all elements, so that what is large is as exact as what is small.
+fn steps(device: &Device, seed: u64, shape: [usize; 2], scale: f32) -> Tensor {
+    let steps = values(seed, shape[0] * shape[1]).into_iter().map(|value| (64.0 * value).round() / 64.0 * scale);
+    Tensor::from_vec(device, &shape, steps.collect()).expect("as many values as the shape takes")
+}
+
+#[test]
+fn attention_of_large_scores_agrees() {
+    // Scores up to 50: nearly one key for each query, and the largest scores come late as often as early.
+    for (head_dim, mask) in
+        [(128, Mask::None), (128, Mask::Causal), (64, Mask::None), (40, Mask::None), (256, Mask::None)]
+    {
+        check(&format!("attention of large scores {head_dim} {mask:?}"), SUM, |d| {
+            let (q, k) = (steps(d, 1, [200, 2 * head_dim], 32.0), steps(d, 2, [200, head_dim], 1.0));
+            ops::attention(&q, &k, &steps(d, 3, [200, head_dim], 1.0), 2, mask)
+        });
+    }
+}
+
+#[test]
+fn attention_agrees_on_values_beyond_those_of_f16() {
+    for head_dim in [64, 128] {
+        check(&format!("attention of large values {head_dim}"), SUM, |d| {
+            let (q, k) = (tensor(d, 1, &[10, head_dim]), tensor(d, 2, &[70, head_dim]));
+            ops::attention(&q, &k, &steps(d, 3, [70, head_dim], 1_048_576.0), 1, Mask::None)
+        });
     }
 }
 
@@ -197,11 +247,11 @@ fn layout_changes_move_every_value() {
 
 #[test]
 fn the_first_value_that_is_not_finite_is_found() {
-    for device in devices().iter().chain([&Device::reference()]) {
+    for device in devices().into_iter().chain(accelerators()).chain([Device::reference()]) {
         let mut data = vec![0.0; 1000];
         let find = |data: &[f32]| {
-            let x = Tensor::from_vec(device, &[10, 100], data.to_vec()).expect("as many values as the shape takes");
-            ops::first_non_finite(&x)
+            let x = Tensor::from_vec(&device, &[10, 100], data.to_vec()).expect("as many values as the shape takes");
+            ops::find_non_finite(&x).wait()
         };
         assert_eq!(find(&data), None);
         data[999] = f32::NAN;

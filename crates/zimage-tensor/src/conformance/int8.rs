@@ -1,7 +1,8 @@
-//! Layers by integer dot products, against the exact ones of the reference.
+//! Layers in 8 bits, by integer dot products and in fp8, against the exact ones of the reference.
 
+use super::accelerators::accelerators_in_8_bits;
 use super::cases::{tensor, weight};
-use super::tolerances::INT8;
+use super::tolerances::{FP8, INT8};
 use crate::delta::{Delta, Gain, Product};
 use crate::{Activations, Compute, Device, Format, Linear, Mask, Tensor, Weight, ops};
 
@@ -9,22 +10,42 @@ const TOKENS: usize = 37;
 const IN: usize = 704;
 const OUT: usize = 150;
 
-/// Runs a case on devices that multiply bytes, with prepared weights and without; the bits must be the same.
+/// Runs a case on all devices that multiply 8 bits, with prepared weights and without.
 fn check(name: &str, case: impl Fn(&Device, fn(Weight) -> Weight) -> Tensor) {
+    check_on_cpu(name, &case);
+    let expected = case(&Device::reference(), |weight| weight).into_vec();
+    for device in accelerators_in_8_bits() {
+        let tolerance = if device.compute() == Compute::Fp8 { FP8 } else { INT8 };
+        let found = LAY_OUT.map(|lay_out| case(&device, lay_out).into_vec());
+        let name = format!("{name} on {}", device.describe());
+        device.check().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_near(&name, &found[0], &expected, tolerance);
+        assert!(found[0].iter().zip(&found[1]).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}: bits differ");
+    }
+}
+
+const LAY_OUT: [fn(Weight) -> Weight; 2] = [|weight| weight, Weight::prepared];
+
+/// Runs a case on the CPU: the bits must be the same for all numbers of threads, and with prepared weights and without.
+fn check_on_cpu(name: &str, case: impl Fn(&Device, fn(Weight) -> Weight) -> Tensor) {
     let expected = case(&Device::reference(), |weight| weight).into_vec();
     let mut first: Option<Vec<f32>> = None;
     for threads in [1, 2, 5] {
         let device = Device::cpu(threads).expect("a pool of threads").with_compute(Compute::Int8);
-        for lay_out in [|weight| weight, Weight::prepared as fn(Weight) -> Weight] {
+        for lay_out in LAY_OUT {
             let found = case(&device, lay_out).into_vec();
-            let error = |(e, f): (&f32, &f32)| f64::from(e - f).powi(2);
-            let error = expected.iter().zip(&found).map(error).sum::<f64>().sqrt();
-            let size = expected.iter().map(|e| f64::from(*e).powi(2)).sum::<f64>().sqrt();
-            assert!(error < INT8 * size, "{name}: relative error {}", error / size);
+            assert_near(name, &found, &expected, INT8);
             let bits = first.get_or_insert_with(|| found.clone());
             assert!(bits.iter().zip(&found).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}: bits differ");
         }
     }
+}
+
+fn assert_near(name: &str, found: &[f32], expected: &[f32], tolerance: f64) {
+    let error = |(e, f): (&f32, &f32)| f64::from(e - f).powi(2);
+    let error = expected.iter().zip(found).map(error).sum::<f64>().sqrt();
+    let size = expected.iter().map(|e| f64::from(*e).powi(2)).sum::<f64>().sqrt();
+    assert!(error < tolerance * size, "{name}: relative error {}", error / size);
 }
 
 fn layer(d: &Device, format: Format, lay_out: fn(Weight) -> Weight, bias: bool) -> Linear {
@@ -62,7 +83,7 @@ fn what_makes_activations_is_what_the_operations_make() {
 #[test]
 fn attention_in_integers_is_near_the_exact_one() {
     for (mask, heads, kv_heads) in [(Mask::None, 2, 2), (Mask::Causal, 4, 2)] {
-        check(&format!("attention {mask:?}"), |d, _| {
+        check_on_cpu(&format!("attention {mask:?}"), |d, _| {
             let kv = |seed| tensor(d, seed, &[400, kv_heads * 64]);
             ops::attention(&tensor(d, 1, &[400, heads * 64]), &kv(2), &kv(3), heads, mask)
         });

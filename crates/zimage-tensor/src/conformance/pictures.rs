@@ -6,7 +6,7 @@ use crate::ops::{self, ConvGeometry, GroupNorm};
 use crate::{Device, Tensor};
 
 /// Channels, groups, output channels, height and width: sizes below, at and above a band, a block and a vector.
-const SHAPES: [[usize; 5]; 7] = [
+const SHAPES: [[usize; 5]; 8] = [
     [4, 2, 1, 1, 1],
     [24, 8, 5, 5, 7],
     [64, 32, 64, 33, 40],
@@ -14,6 +14,7 @@ const SHAPES: [[usize; 5]; 7] = [
     [3, 1, 10, 64, 64],
     [70, 7, 20, 40, 150],
     [32, 32, 9, 130, 18],
+    [6, 3, 130, 9, 18],
 ];
 
 fn norm(d: &Device, channels: usize, groups: usize) -> GroupNorm {

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 /// A block that is its size.
 impl Block for usize {
-    fn allocate(len: usize) -> usize {
+    type Source = ();
+
+    fn allocate((): &(), len: usize) -> usize {
         len
     }
 
@@ -29,7 +31,7 @@ struct Run {
 
 impl Run {
     fn new() -> Run {
-        Run { pool: Pool::new(), live: HashMap::new(), peak: 0 }
+        Run { pool: Pool::new(()), live: HashMap::new(), peak: 0 }
     }
 
     fn make(&mut self, name: &'static str, len: usize) {
@@ -204,7 +206,7 @@ fn a_picture_after_the_other_starts_from_nothing() {
 
 #[test]
 fn memory_in_use_is_kept_and_counted_when_the_rest_is_released() {
-    let pool = Pool::<usize>::new();
+    let pool = Pool::<usize>::new(());
     let (a, b) = (pool.take(100), pool.take(50));
     pool.give(a);
     pool.release();

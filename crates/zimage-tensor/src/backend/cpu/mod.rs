@@ -48,7 +48,7 @@ impl Cpu {
             compute: Compute::Exact,
             threads: Threads::new(threads)?,
             meter: Meter::default(),
-            pool: Pool::new(),
+            pool: Pool::new(()),
         })
     }
 
@@ -76,10 +76,10 @@ impl Cpu {
     pub fn describe(&self) -> String {
         let count = self.threads.count();
         let threads = format!("{count} thread{}", if count == 1 { "" } else { "s" });
-        match self.compute {
-            Compute::Exact => format!("cpu ({:?}, {threads})", self.level),
-            Compute::Int8 => format!("cpu (int8 by {}, {threads})", gemm_i8::describe(self.level)),
+        if self.compute == Compute::Int8 {
+            return format!("cpu (int8 by {}, {threads})", gemm_i8::describe(self.level));
         }
+        format!("cpu ({:?}, {threads})", self.level)
     }
 
     /// What the pool holds.
@@ -263,13 +263,14 @@ impl Backend for Cpu {
     fn group_norm(&self, x: &Buffer, norm: &Norm<Buffer>) -> Buffer {
         self.normalized(x, norm)
     }
-
-    fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
-        elementwise::first_non_finite(self.level, x)
-    }
 }
 
 impl Cpu {
+    /// Where the first value that is infinite or not a number stands.
+    pub fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
+        elementwise::first_non_finite(self.level, x)
+    }
+
     /// Memory for `len` values, all of which the caller must write.
     fn take(&self, len: usize) -> Buffer {
         Buffer::take(&self.pool, len)

@@ -16,6 +16,11 @@ const NAIVE: Level = Level::Naive;
 pub struct Reference;
 
 impl Reference {
+    /// Where the first value that is infinite or not a number stands.
+    pub fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
+        elementwise::first_non_finite(NAIVE, x)
+    }
+
     /// A fresh buffer: the oracle shares no memory between its results.
     fn take(self, len: usize) -> Buffer {
         vec![0.0; len].into()
@@ -185,9 +190,5 @@ impl Backend for Reference {
             group_norm::normalize(NAIVE, out, x, moments.mean() as f32, factor, norm.bias[c]);
         }
         out
-    }
-
-    fn first_non_finite(&self, x: &Buffer) -> Option<usize> {
-        elementwise::first_non_finite(NAIVE, x)
     }
 }
