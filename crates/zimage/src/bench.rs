@@ -9,13 +9,13 @@ use crate::model::{Pages, Parameters, Residency, Source};
 use crate::pipeline::rng::TorchGenerator;
 use crate::{Compute, Device, Pipeline, Result};
 use std::time::{Duration, Instant};
-use zimage_tensor::Tensor;
 use zimage_tensor::meter::{Kind, Work, process_time};
+use zimage_tensor::{Activations, Tensor, ops};
 
 pub use zimage_tensor::meter::Peak;
 use zimage_weights::convert::Precision;
 use zimage_weights::random::{RandomCheckpoint, RandomWeights};
-use zimage_weights::{Component, TextEncoderConfig, TransformerConfig, VaeConfig, WeightView, schema};
+use zimage_weights::{Component, TensorSpec, TextEncoderConfig, TransformerConfig, VaeConfig, WeightView, schema};
 
 /// Tokens of the text: a long sentence in its chat template.
 pub const TOKENS: usize = 60;
@@ -37,8 +37,17 @@ pub struct Stage {
     pub name: &'static str,
     /// Time, and operations.
     pub work: Work,
-    /// Whether most of its operations are on bytes.
-    pub int8: bool,
+    /// How most of its operations are done.
+    pub compute: Compute,
+}
+
+/// What a device with memory of its own can do at best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DevicePeak {
+    /// Products of matrices, in the way that it computes, in GFLOP/s.
+    pub gflops: f64,
+    /// Reading and writing its memory, in GB/s.
+    pub gbytes_per_s: f64,
 }
 
 /// A transformer that is ready to run steps.
@@ -73,15 +82,22 @@ impl Bench {
         })
     }
 
-    /// The text encoder on one text of [`TOKENS`] tokens. Its weights are used once, and so not laid out before.
+    /// The text encoder on one text of [`TOKENS`] tokens. Its weights are used once, and so not laid out before; on a
+    /// device with memory of its own they are there already, as in a server that keeps them.
     ///
     /// # Errors
     /// Those of the model.
     pub fn text_encoder(&self) -> Result<Stage> {
         let weights = self.weights(Component::TextEncoder, schema::text_encoder::tensors(&self.text_encoder));
         let parameters = Parameters::new(&weights, &self.device);
-        let encoder = TextEncoder::load(&self.text_encoder, &parameters, Residency::MAPPED)?;
+        let own_memory = self.device.has_own_memory();
+        let prepared_blocks = if own_memory { self.text_encoder.n_layers } else { 0 };
+        let residency = Residency { prepared_blocks, ..Residency::MAPPED };
+        let encoder = TextEncoder::load(&self.text_encoder, &parameters, residency)?;
         let ids: Vec<u32> = (0..TOKENS as u32).map(|i| i % self.text_encoder.vocab_size as u32).collect();
+        if own_memory {
+            encoder.forward(&ids)?;
+        }
         let (work, _) = self.measured(|| encoder.forward(&ids))?;
         self.device.release_memory();
         Ok(self.stage("text_encoder", work))
@@ -99,7 +115,8 @@ impl Bench {
         let started = Instant::now();
         let parameters = Parameters::new(&weights, &self.device);
         let blocks = config.n_refiner_layers + config.n_layers;
-        let residency = Residency { prepared_blocks: blocks, streamed: false };
+        let residency =
+            Residency { prepared_blocks: blocks, prepared_once: self.device.has_own_memory(), streamed: false };
         let transformer = Transformer::load(config, &parameters, residency)?;
         let load = started.elapsed();
         let mut noise = TorchGenerator::new(0);
@@ -117,6 +134,11 @@ impl Bench {
         let [_, height, width] = steps.latents.shape()[..] else { panic!("latents: this is a bug") };
         let caption = steps.transformer.caption(&steps.features, height, width)?;
         let _memory = self.device.keep_memory();
+        if self.device.has_own_memory() {
+            // The first step brings the weights there.
+            let time = steps.transformer.time_condition(0.0)?;
+            steps.transformer.forward_one(Lane::new(&steps.latents, &caption, &time))?;
+        }
         let (whole, parts) = self.measured(|| {
             (0..count).try_for_each(|step| {
                 let time = steps.transformer.time_condition(step as f32 / count as f32)?;
@@ -135,7 +157,8 @@ impl Bench {
             cpu: work.cpu / count as u32,
             flop: work.flop / count as f64,
         };
-        let float = |name, work| Stage { name, work: one(work), int8: false };
+        let floats = self.device.unquantized(self.device.compute());
+        let float = |name, work| Stage { name, work: one(work), compute: floats };
         Ok(vec![
             self.stage("step", one(whole)),
             self.stage("step.linear", one(linear)),
@@ -150,20 +173,63 @@ impl Bench {
     /// Those of the model.
     pub fn vae_decode(&self, width: usize, height: usize) -> Result<Stage> {
         let weights = self.weights(Component::Vae, schema::vae::tensors(&self.vae));
-        let decoder = VaeDecoder::load(&self.vae, &Parameters::new(&weights, &self.device))?;
+        let floats =
+            if self.device.has_own_memory() { self.device.unquantized(self.device.compute()) } else { Compute::Exact };
+        let device = self.device.clone().with_compute(floats);
+        let decoder = VaeDecoder::load(&self.vae, &Parameters::new(&weights, &device))?;
         let shape = [self.vae.latent_channels, height / self.vae.downscale(), width / self.vae.downscale()];
         let values = TorchGenerator::new(0).randn(shape.iter().product());
-        let latents = Tensor::from_vec(&self.device, &shape, values)?;
+        let latents = Tensor::from_vec(&device, &shape, values)?;
         let (work, _) = self.measured(|| decoder.decode(&latents, Cut::Whole))?;
         self.device.release_memory();
-        Ok(Stage { name: "vae_decode", work, int8: false })
+        Ok(Stage { name: "vae_decode", work, compute: device.compute() })
+    }
+
+    /// What a device with memory of its own can do at best, measured now: a product of large square matrices, and the
+    /// sum of two vectors, which reads two and writes one. `None` where it computes in main memory: see [`Peak`].
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn device_peak(&self) -> Result<Option<DevicePeak>> {
+        const SIDE: usize = 8192;
+        const RUNS: u32 = 5;
+        if !self.device.has_own_memory() {
+            return Ok(None);
+        }
+        let spec = TensorSpec { name: "layer.weight".into(), shape: vec![SIDE, SIDE], role: schema::Role::Linear };
+        let weights = self.weights(Component::Transformer, vec![spec]);
+        let layer = Parameters::new(&weights, &self.device).prepared(true).linear("layer")?;
+        let probe = Tensor::from_vec(&self.device, &[1], vec![0.0])?;
+        let x = Tensor::from_vec(&self.device, &[SIDE, SIDE], TorchGenerator::new(0).randn(SIDE * SIDE))?;
+        let mut sum = ops::concat_rows(&x, &x);
+        let twice = ops::concat_rows(&x, &x);
+        let bytes = 3.0 * (4 * sum.len()) as f64;
+        let best = |run: &mut dyn FnMut()| -> Result<Duration> {
+            let mut best = Duration::MAX;
+            for _ in 0..RUNS {
+                let started = Instant::now();
+                run();
+                // Waits for what was put into the queue before.
+                ops::find_non_finite(&probe).wait();
+                self.device.check()?;
+                best = best.min(started.elapsed());
+            }
+            Ok(best)
+        };
+        let activations = Activations::of(ops::concat_rows(&x, &x));
+        let product = best(&mut || drop(ops::project(&activations, &layer)))?;
+        let addition = best(&mut || ops::add(&mut sum, &twice))?;
+        Ok(Some(DevicePeak {
+            gflops: 4.0 * (SIDE as f64).powi(3) / product.as_secs_f64() / 1e9,
+            gbytes_per_s: bytes / addition.as_secs_f64() / 1e9,
+        }))
     }
 
     fn stage(&self, name: &'static str, work: Work) -> Stage {
-        Stage { name, work, int8: self.device.compute() == Compute::Int8 }
+        Stage { name, work, compute: self.device.compute() }
     }
 
-    fn weights(&self, component: Component, specs: Vec<zimage_weights::TensorSpec>) -> RandomWeights {
+    fn weights(&self, component: Component, specs: Vec<TensorSpec>) -> RandomWeights {
         RandomWeights::new(component, specs, self.precision)
     }
 

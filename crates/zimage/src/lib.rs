@@ -25,4 +25,4 @@ pub use error::{Error, Result};
 pub use model::Lora;
 pub use pipeline::request::{GenerateRequest, Task};
 pub use pipeline::{ComputeChoice, Denoise, Picture, Pipeline, Step};
-pub use zimage_tensor::{Compute, Device};
+pub use zimage_tensor::{Compute, Device, Error as TensorError};

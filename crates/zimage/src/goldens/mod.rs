@@ -5,7 +5,7 @@ pub(crate) mod tolerances;
 use crate::model::Parameters;
 use serde_json::Value;
 use std::path::PathBuf;
-use zimage_tensor::{Device, Tensor};
+use zimage_tensor::{Compute, Device, Tensor};
 use zimage_weights::container::SafeTensors;
 use zimage_weights::{Checkpoint, Component, Weights};
 
@@ -67,9 +67,11 @@ pub(crate) fn with_parameters(model: &str, component: Component, device: &Device
     test(&Parameters::new(&weights, device));
 }
 
-/// The devices that every stage is compared on.
-pub(crate) fn devices() -> [Device; 2] {
-    [Device::reference(), Device::cpu(2).expect("two threads")]
+/// The devices that every stage is compared on: also a Mac's GPU, in f32, where this build has MLX.
+pub(crate) fn devices() -> Vec<Device> {
+    let mlx = Device::mlx().map(|mlx| mlx.with_compute(Compute::Exact));
+    let built_in = [Device::reference(), Device::cpu(2).expect("two threads")];
+    built_in.into_iter().chain(mlx).collect()
 }
 
 /// Fails when a value is further than `tolerance` times the largest expected one from what was expected; says all

@@ -7,6 +7,7 @@ pub mod text_encoder;
 pub mod tokenizer;
 pub mod transformer;
 pub mod vae;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -14,14 +15,4 @@ mod tests;
 pub use adapters::{Adapters, Lora};
 pub use parameters::{Pages, Parameters, Residency, Source};
 
-use crate::{Error, Result};
-use zimage_tensor::{Tensor, ops};
-
-/// Fails with the name of the stage and layer when `x` holds a value that is infinite or not a number: rather no
-/// picture than a black one.
-pub(crate) fn assert_finite(x: &Tensor, stage: &'static str, layer: impl FnOnce() -> String) -> Result<()> {
-    match ops::first_non_finite(x) {
-        None => Ok(()),
-        Some(index) => Err(Error::NonFinite { stage, layer: layer(), index }),
-    }
-}
+pub(crate) use watch::Watch;

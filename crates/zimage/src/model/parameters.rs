@@ -50,16 +50,18 @@ impl Pages {
 /// How much of a component's weights stays in memory between its uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Residency {
-    /// Blocks, counted from the first one, whose layers are laid out once for a device that multiplies bytes. Others
-    /// are laid out part by part when they are used.
+    /// Blocks, counted from the first one, whose layers are laid out once for a device that multiplies bytes, or stay
+    /// in a device's own memory. Others are laid out part by part, or brought there, when they are used.
     pub prepared_blocks: usize,
+    /// Whether blocks that run once per prompt are prepared too.
+    pub prepared_once: bool,
     /// Whether the pages of the file are released after each block that is not prepared.
     pub streamed: bool,
 }
 
 impl Residency {
     /// All weights where they lie in the file.
-    pub const MAPPED: Residency = Residency { prepared_blocks: 0, streamed: false };
+    pub const MAPPED: Residency = Residency { prepared_blocks: 0, prepared_once: false, streamed: false };
 }
 
 /// The parameters below one name of the checkpoint tree, e.g. `layers.3.attention`.
@@ -117,7 +119,7 @@ impl<'a> Parameters<'a> {
     /// The linear layer `name.weight`, `name.bias`.
     pub fn linear_with_bias(&self, name: &str) -> Result<Linear> {
         let layer = self.below(name);
-        self.adapted(name, Linear::new(layer.weight("weight")?, Some(layer.tensor("bias")?)))
+        self.adapted(name, Linear::new(layer.weight("weight")?.resident(), Some(layer.tensor("bias")?)))
     }
 
     fn adapted(&self, name: &str, layer: Linear) -> Result<Linear> {

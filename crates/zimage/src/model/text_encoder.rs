@@ -5,7 +5,7 @@
 //!
 //! Source: transformers `Qwen3Model`, diffusers `ZImagePipeline._encode_prompt`.
 
-use super::{Pages, Parameters, Residency, assert_finite};
+use super::{Pages, Parameters, Residency, Watch};
 use crate::Result;
 use zimage_tensor::{Activations, Linear, Mask, Tensor, Weight, ops};
 use zimage_weights::schema::TextEncoderConfig;
@@ -67,6 +67,11 @@ impl TextEncoder {
         })
     }
 
+    /// How much of it stays in memory.
+    pub fn residency(&self) -> Residency {
+        self.residency
+    }
+
     /// Token ids -> `(ids, hidden_size)`, `hidden_states[-2]`.
     ///
     /// # Errors
@@ -74,13 +79,15 @@ impl TextEncoder {
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
         let mut h = ops::embedding(&self.embed_tokens, ids);
         let rope = self.rope(ids.len(), &h)?;
+        let mut watch = Watch::new("text encoder");
         for (i, layer) in self.layers.iter().enumerate() {
             layer.forward(&mut h, &rope, &self.config);
-            assert_finite(&h, "text encoder", || format!("layers.{i}"))?;
+            watch.look(&h, || format!("layers.{i}"))?;
             if self.residency.streamed && i >= self.residency.prepared_blocks {
                 self.pages.release();
             }
         }
+        watch.finish(h.device())?;
         Ok(h)
     }
 

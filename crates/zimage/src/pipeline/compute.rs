@@ -13,32 +13,38 @@ const ROUNDED_BITS: u64 = 12;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ComputeChoice {
     /// The fastest that keeps the quality of the weights: `int8` for a component whose weights are quantized, where the
-    /// device multiplies bytes faster than floats; else `exact`.
+    /// device multiplies bytes faster than floats; else what the device computes in by nature, `exact` on the CPU and
+    /// `bf16` on a GPU.
     #[default]
     Auto,
-    /// No activation is quantized.
-    Exact,
-    /// Integer dot products in the blocks of transformer and text encoder, whatever the weights are stored as.
-    Int8,
+    /// This one: `exact` rounds and quantizes no activation; `int8` and `fp8` multiply 8 bits in the blocks of the
+    /// transformer, and on the CPU of the text encoder, whatever the weights are stored as.
+    Always(Compute),
 }
 
 impl ComputeChoice {
-    fn resolved(self, weights: &Weights, device: &Device) -> Compute {
-        let bits = || 8 * weights.size_bytes() / weights.parameters().max(1);
+    /// What a transformer with weights of so many bits takes on a device.
+    pub fn resolved(self, bits: u64, device: &Device) -> Compute {
         match self {
-            ComputeChoice::Exact => Compute::Exact,
-            ComputeChoice::Int8 => Compute::Int8,
-            ComputeChoice::Auto if device.multiplies_bytes_fast() && bits() < ROUNDED_BITS => Compute::Int8,
-            ComputeChoice::Auto => Compute::Exact,
+            ComputeChoice::Always(compute) => compute,
+            ComputeChoice::Auto if device.multiplies_bytes_fast() && bits < ROUNDED_BITS => Compute::Int8,
+            ComputeChoice::Auto => device.natural_compute(),
         }
     }
 }
 
 impl Pipeline {
     /// Chooses the arithmetic of what is made from now on.
-    pub fn set_compute(&mut self, choice: ComputeChoice) {
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensor`] when the device has no such arithmetic; all is as before then.
+    pub fn set_compute(&mut self, choice: ComputeChoice) -> Result<()> {
+        if let ComputeChoice::Always(compute) = choice {
+            self.device.supports(compute)?;
+        }
         self.compute = choice;
-        self.forget_transformer();
+        self.forget_kept();
+        Ok(())
     }
 
     /// The arithmetic that the blocks of a component take on this device.
@@ -59,10 +65,18 @@ impl Pipeline {
 
     /// The device with the arithmetic for these weights.
     pub(super) fn device_for(&self, weights: &Weights) -> Device {
+        let bits = 8 * weights.size_bytes() / weights.parameters().max(1);
+        let compute = self.compute.resolved(bits, &self.device);
         let compute = match weights.component() {
-            Component::Vae => Compute::Exact,
-            Component::TextEncoder | Component::Transformer => self.compute.resolved(weights, &self.device),
+            Component::Transformer => compute,
+            Component::TextEncoder if !self.device.has_own_memory() => compute,
+            Component::TextEncoder | Component::Vae => self.device.unquantized(compute),
         };
         self.device.clone().with_compute(compute)
+    }
+
+    /// The device with the arithmetic of the VAE.
+    pub(super) fn device_of_vae(&self) -> Result<Device> {
+        Ok(self.device_for(&self.checkpoint.weights(Component::Vae)?))
     }
 }

@@ -219,6 +219,7 @@ impl Denoise {
                 Some(negative) => guide(&positive, &negative, g.guidance as f32, g.normalization as f32),
             },
         };
+        self.device.check()?;
         Ok(self.advance(&velocity))
     }
 

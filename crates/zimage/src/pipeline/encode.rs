@@ -43,13 +43,14 @@ impl Pipeline {
         Ok(TokenCount { used: tokens.ids.len(), dropped: tokens.dropped })
     }
 
-    /// Encodes the prompts of several requests. The text encoder is in memory only for the time of this call.
+    /// Encodes the prompts of several requests. The text encoder is in memory only for the time of
+    /// this call, unless the strategy keeps it.
     ///
     /// # Errors
     /// [`crate::Error::Request`] for an unusable prompt, [`crate::Error::NonFinite`], or those of loading.
     pub fn encode(&self, requests: &[GenerateRequest], strategy: Strategy) -> Result<Vec<Prompts>> {
         let _memory = self.device.keep_memory();
-        let text_encoder = self.load_text_encoder(strategy.text_encoder)?;
+        let text_encoder = self.load_text_encoder(strategy)?;
         let encode = |text: &str| -> Result<TextFeatures> {
             let tokens = self.tokenizer.encode(text)?;
             if tokens.dropped > 0 {

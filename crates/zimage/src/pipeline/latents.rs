@@ -73,7 +73,7 @@ impl Pipeline {
     ) -> Result<Vec<f32>> {
         let _memory = self.device.between_loops();
         let pixels = image.to_model_input(request.width, request.height);
-        let pixels = Tensor::from_vec(&self.device, &[3, request.height, request.width], pixels)?;
+        let pixels = Tensor::from_vec(&self.device_of_vae()?, &[3, request.height, request.width], pixels)?;
         let posterior = self.load_vae_encoder()?.encode(&pixels, cut)?;
         Ok(posterior.sample(&generator.randn(posterior.mean.len())))
     }

@@ -1,7 +1,7 @@
 //! Opening a model: the only place where the library opens model files.
 
 use super::plan::Strategy;
-use super::{ComputeChoice, Pipeline, demo};
+use super::{ComputeChoice, Kept, Pipeline, demo};
 use crate::Result;
 use crate::model::scheduler::SchedulerConfig;
 use crate::model::text_encoder::TextEncoder;
@@ -10,7 +10,7 @@ use crate::model::transformer::Transformer;
 use crate::model::vae::{VaeDecoder, VaeEncoder};
 use crate::model::{Adapters, Parameters, Residency};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use zimage_tensor::Device;
 use zimage_weights::{Checkpoint, Component, Parts};
 
@@ -58,8 +58,16 @@ impl Pipeline {
         })
     }
 
-    /// Maps the text encoder.
-    pub(super) fn load_text_encoder(&self, residency: Residency) -> Result<TextEncoder> {
+    /// Maps the text encoder, or takes the one that an earlier picture kept.
+    pub(super) fn load_text_encoder(&self, strategy: Strategy) -> Result<Arc<TextEncoder>> {
+        let mut kept = self.kept();
+        let usable = kept.text_encoder.take().filter(|encoder| encoder.residency() == strategy.text_encoder);
+        let encoder = usable.map_or_else(|| self.read_text_encoder(strategy.text_encoder).map(Arc::new), Ok)?;
+        kept.text_encoder = strategy.keep_rest.then(|| encoder.clone());
+        Ok(encoder)
+    }
+
+    fn read_text_encoder(&self, residency: Residency) -> Result<TextEncoder> {
         let weights = self.checkpoint.weights(Component::TextEncoder)?;
         let device = self.device_for(&weights);
         let parameters = Parameters::new(&weights, &device).with_adapters(&self.adapters);
@@ -69,37 +77,47 @@ impl Pipeline {
     /// Maps the transformer, and lays out as many of its blocks as the strategy says; or takes the one that an earlier
     /// picture kept.
     pub(super) fn load_transformer(&self, strategy: Strategy) -> Result<Arc<Transformer>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let usable = kept.take().filter(|transformer| transformer.residency() == strategy.transformer);
-        let transformer = match usable {
-            Some(transformer) => transformer,
-            None => Arc::new(self.read_transformer(strategy)?),
-        };
-        *kept = strategy.keep_transformer.then(|| transformer.clone());
+        let mut kept = self.kept();
+        let usable = kept.transformer.take().filter(|transformer| transformer.residency() == strategy.transformer);
+        let transformer = usable.map_or_else(|| self.read_transformer(strategy.transformer).map(Arc::new), Ok)?;
+        kept.transformer = strategy.keep_transformer.then(|| transformer.clone());
         Ok(transformer)
     }
 
-    fn read_transformer(&self, strategy: Strategy) -> Result<Transformer> {
+    fn read_transformer(&self, residency: Residency) -> Result<Transformer> {
         let weights = self.checkpoint.weights(Component::Transformer)?;
         let device = self.device_for(&weights);
         let parameters = Parameters::new(&weights, &device).with_adapters(&self.adapters);
-        Transformer::load(self.checkpoint.transformer_config(), &parameters, strategy.transformer)
+        Transformer::load(self.checkpoint.transformer_config(), &parameters, residency)
     }
 
-    /// Forgets the transformer that an earlier picture kept: it is not what the next one needs.
-    pub(super) fn forget_transformer(&mut self) {
-        *self.kept.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Reads the decoder half of the VAE, or takes the one that an earlier picture kept.
+    pub(super) fn load_vae_decoder(&self, strategy: Strategy) -> Result<Arc<VaeDecoder>> {
+        let mut kept = self.kept();
+        let decoder = kept.vae_decoder.take().map_or_else(|| self.read_vae_decoder().map(Arc::new), Ok)?;
+        kept.vae_decoder = strategy.keep_rest.then(|| decoder.clone());
+        Ok(decoder)
     }
 
-    /// Reads the decoder half of the VAE.
-    pub(super) fn load_vae_decoder(&self) -> Result<VaeDecoder> {
+    fn read_vae_decoder(&self) -> Result<VaeDecoder> {
         let weights = self.checkpoint.weights(Component::Vae)?;
-        VaeDecoder::load(self.checkpoint.vae_config(), &Parameters::new(&weights, &self.device))
+        let device = self.device_for(&weights);
+        VaeDecoder::load(self.checkpoint.vae_config(), &Parameters::new(&weights, &device))
     }
 
     /// Reads the encoder half of the VAE.
     pub(super) fn load_vae_encoder(&self) -> Result<VaeEncoder> {
         let weights = self.checkpoint.weights(Component::Vae)?;
-        VaeEncoder::load(self.checkpoint.vae_config(), &Parameters::new(&weights, &self.device))
+        let device = self.device_for(&weights);
+        VaeEncoder::load(self.checkpoint.vae_config(), &Parameters::new(&weights, &device))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets what earlier pictures kept: it is not what the next one needs.
+    pub(super) fn forget_kept(&mut self) {
+        *self.kept.get_mut().unwrap_or_else(PoisonError::into_inner) = Kept::default();
     }
 }

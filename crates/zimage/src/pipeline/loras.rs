@@ -25,7 +25,7 @@ impl Pipeline {
     /// [`crate::Error::Request`] for a weight that is not finite.
     pub fn set_loras(&mut self, loras: Vec<Lora>) -> Result<()> {
         self.adapters = self.adapters.replaced(loras)?;
-        self.forget_transformer();
+        self.forget_kept();
         Ok(())
     }
 

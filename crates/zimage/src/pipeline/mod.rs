@@ -27,8 +27,10 @@ pub use denoise::{Bookmark, Denoise, Step, step_together};
 use crate::Result;
 use crate::model::Adapters;
 use crate::model::scheduler::SchedulerConfig;
+use crate::model::text_encoder::TextEncoder;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::transformer::Transformer;
+use crate::model::vae::VaeDecoder;
 use image::RgbImage;
 use plan::Budget;
 use request::GenerateRequest;
@@ -47,8 +49,15 @@ pub struct Pipeline {
     device: Device,
     adapters: Adapters,
     compute: ComputeChoice,
-    /// The transformer of the last picture, where the next one is to find it.
-    kept: Mutex<Option<Arc<Transformer>>>,
+    kept: Mutex<Kept>,
+}
+
+/// What earlier pictures keep for the next one.
+#[derive(Default)]
+struct Kept {
+    text_encoder: Option<Arc<TextEncoder>>,
+    transformer: Option<Arc<Transformer>>,
+    vae_decoder: Option<Arc<VaeDecoder>>,
 }
 
 /// A finished picture.
@@ -84,7 +93,7 @@ impl Pipeline {
         let mut denoise = self.denoise(request, &prompts, strategy)?;
         denoise.by_ref().try_for_each(|step| step.map(drop))?;
         let latents = denoise.into_latents();
-        let image = self.decode(&latents, strategy.cut)?;
+        let image = self.decode(&latents, strategy)?;
         Ok(Picture { image, latents })
     }
 

@@ -53,6 +53,9 @@ pub struct Plan {
     /// How it is carried out.
     #[serde(skip)]
     pub strategy: Strategy,
+    /// Whether the memory is a device's own.
+    #[serde(skip)]
+    in_own_memory: bool,
 }
 
 /// How a request is carried out within its budget. Only the cut acts on the picture.
@@ -66,6 +69,8 @@ pub struct Strategy {
     pub transformer: Residency,
     /// Whether the transformer stays for the next picture, beside what decoding takes.
     pub keep_transformer: bool,
+    /// Whether all else stays too, in memory of the device's own.
+    pub keep_rest: bool,
 }
 
 impl Strategy {
@@ -75,6 +80,7 @@ impl Strategy {
         text_encoder: Residency::MAPPED,
         transformer: Residency::MAPPED,
         keep_transformer: false,
+        keep_rest: false,
     };
 }
 
@@ -86,6 +92,13 @@ impl Phase {
 }
 
 impl Budget {
+    /// How much it is.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Budget::Cap(bytes) | Budget::Machine(bytes) => bytes,
+        }
+    }
+
     /// What working memory of so many bytes leaves for weights. A machine needs some memory for all else.
     fn left_by(self, working_bytes: u64) -> u64 {
         match self {
@@ -126,14 +139,18 @@ impl Plan {
     }
 
     /// The strategy for a picture that others follow: the transformer stays where it was laid out in memory, and where
-    /// the budget has room for it beside every other phase.
+    /// the budget has room for it beside every other phase; in a device's own memory all else stays too, where the
+    /// weights of all phases fit beside the working memory of any.
     pub fn strategy_before_others(&self, budget: Budget) -> Strategy {
         let (denoise, others): (Vec<&Phase>, Vec<&Phase>) = self.phases.iter().partition(|phase| phase.name == DENOISE);
         let kept = denoise.iter().map(|phase| phase.weights_bytes).sum();
         let beside = others.iter().map(|phase| phase.peak_bytes()).max().unwrap_or(0);
         let fits = beside <= budget.left_by(kept);
         let keep_transformer = self.strategy.transformer.prepared_blocks > 0 && fits;
-        Strategy { keep_transformer, ..self.strategy }
+        let weights: u64 = self.phases.iter().map(|phase| phase.weights_bytes).sum();
+        let working = self.phases.iter().map(|phase| phase.working_bytes).max().unwrap_or(0);
+        let keep_rest = keep_transformer && self.in_own_memory && weights + working <= budget.left_by(0);
+        Strategy { keep_transformer, keep_rest, ..self.strategy }
     }
 }
 
@@ -176,7 +193,7 @@ impl Pipeline {
         let mut phases = vec![encode];
         phases.extend(alone.phases.into_iter().filter(|phase| ![ENCODE, DENOISE].contains(&phase.name)));
         let strategy = Strategy { cut: alone.strategy.cut, text_encoder, ..strategy };
-        let beside = Plan { phases, steps: alone.steps, computed_steps: alone.computed_steps, strategy };
+        let beside = Plan { phases, strategy, ..alone };
         rest.exceeded_by(&beside).map_or(Ok(strategy), Err)
     }
 
@@ -202,6 +219,7 @@ impl Pipeline {
             steps,
             computed_steps,
             strategy: Strategy { cut, text_encoder, transformer, ..Strategy::WHOLE },
+            in_own_memory: self.device.has_own_memory(),
         })
     }
 
@@ -222,11 +240,11 @@ impl Pipeline {
         let layer = 2 * hidden * q + 2 * hidden * kv + 3 * hidden * ffn;
         let flop = 2 * tokens * layer * (c.n_layers as u64 - 1) + 4 * tokens * tokens * q;
         let texts = if request.is_guided() { 2.0 } else { 1.0 };
-        let working_bytes = F32 * tokens * (3 * hidden + 3 * q + 2 * kv + 2 * ffn)
-            + linear_scratch(hidden.max(ffn))
+        let weights = self.weight_bytes(Component::TextEncoder)?;
+        let working_bytes = weights.value_bytes() * tokens * (3 * hidden + 3 * q + 2 * kv + 2 * ffn)
+            + weights.linear_scratch(hidden.max(ffn))
             + self.branch_bytes(Component::TextEncoder, tokens * hidden.max(ffn));
         // Every text reads all weights once, so that laying them out would not pay.
-        let weights = self.weight_bytes(Component::TextEncoder)?;
         let (residency, weights_bytes) = weights.fit_once(budget.left_by(working_bytes), budget.counts_mapped());
         Ok((Phase { name: ENCODE, weights_bytes, working_bytes, flop: flop as f64 * texts }, residency))
     }
@@ -252,12 +270,13 @@ impl Pipeline {
         // The pool holds what attention needs at once beside what the feed-forward layer does, and for each the bytes of
         // their inputs where those are quantized.
         let weights = self.weight_bytes(Component::Transformer)?;
-        let (narrow, wide) = (5 * F32 * dim, 2 * F32 * ffn);
+        let value = weights.value_bytes();
+        let (narrow, wide) = (5 * value * dim, 2 * value * ffn);
         // Both branches of a guided request go through each block, and wait for each other with all their tokens.
         let working_bytes = tokens * (narrow + wide + weights.activation_bytes(dim, ffn))
-            + F32 * (branches - 1) * tokens * dim
-            + F32 * kept
-            + linear_scratch(ffn)
+            + value * (branches - 1) * tokens * dim
+            + value * kept
+            + weights.linear_scratch(ffn)
             + self.branch_bytes(Component::Transformer, tokens * ffn);
         let (residency, weights_bytes) = weights.fit(budget.left_by(working_bytes), budget.counts_mapped());
         let flop = (layers + refiners) as f64 * branches as f64;
@@ -272,6 +291,9 @@ impl Pipeline {
             Cut::Whole => picture,
             Cut::Tiles => picture.min((c.sample_size * c.sample_size) as u64),
         };
+        if self.device.has_own_memory() {
+            return self.plan_vae_on_device(name, picture, pixels);
+        }
         // Convolution weights are widened to f32 when they are read, beside the mapped file.
         let half = if name == DECODE { "decoder." } else { "encoder." };
         let specs = self.checkpoint.specs(Component::Vae);
@@ -281,6 +303,25 @@ impl Pipeline {
             name,
             weights_bytes: self.weights_bytes(Component::Vae)?,
             working_bytes: F32 * (planes * pixels + 6 * picture + widened as u64 + convolution_values(c)),
+            flop: vae_flop(c, picture),
+        })
+    }
+
+    /// The same in a device's own memory, where norms and what goes into a convolution lie beside each other, and the
+    /// picture is widened to f32 at the end.
+    fn plan_vae_on_device(&self, name: &'static str, picture: u64, pixels: u64) -> Result<Phase> {
+        let c = self.checkpoint.vae_config();
+        let half = if name == DECODE { "decoder." } else { "encoder." };
+        let specs = self.checkpoint.specs(Component::Vae);
+        let values: usize = specs.iter().filter(|spec| spec.name.starts_with(half)).map(|spec| spec.elements()).sum();
+        let planes = if name == DECODE { decoder_planes_on_device(c) } else { encoder_planes_on_device(c) };
+        let weights = self.weight_bytes(Component::Vae)?;
+        let widest = c.block_out_channels.iter().max().map_or(0, |&channels| channels as u64);
+        let scratch = weights.value_bytes() * 9 * widest * widest + weights.linear_scratch(widest);
+        Ok(Phase {
+            name,
+            weights_bytes: F32 * values as u64,
+            working_bytes: weights.value_bytes() * (planes * pixels + 3 * picture) + F32 * 3 * picture + scratch,
             flop: vae_flop(c, picture),
         })
     }
@@ -335,7 +376,16 @@ fn convolution_values(c: &VaeConfig) -> u64 {
     36 * widest * (widest + 2 * 2 * 96)
 }
 
-/// Bytes that the threads' tiles of widened weights take: 256 rows each, on a few threads.
-fn linear_scratch(cols: u64) -> u64 {
-    2 * 256 * cols * F32
+/// The most planes of full size that are alive at once in the decoder on a device: where the channels change, a resnet's
+/// input, the same normalized, and its first convolution.
+fn decoder_planes_on_device(c: &VaeConfig) -> u64 {
+    let channels = &c.block_out_channels;
+    (2 * channels[1.min(channels.len() - 1)] + channels[0]) as u64
+}
+
+/// The same in the encoder: of a resnet at the first level, or with the next level's channels at a quarter of the pixels.
+fn encoder_planes_on_device(c: &VaeConfig) -> u64 {
+    let channels = &c.block_out_channels;
+    let below = (3 * channels[1.min(channels.len() - 1)] + channels[0]).div_ceil(4);
+    (3 * channels[0]).max(below) as u64
 }

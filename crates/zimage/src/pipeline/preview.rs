@@ -8,8 +8,9 @@
 //! ```
 
 use super::image::RgbImage;
+use super::plan::Strategy;
 use super::rng::TorchGenerator;
-use super::{Cut, Latents, Pipeline};
+use super::{Latents, Pipeline};
 use crate::Result;
 
 /// Side of the latents that the first fit is made on: 256 pixels for 17 unknowns.
@@ -104,7 +105,7 @@ impl Pipeline {
         let (height, width) = (PROBE_SIDE, PROBE_SIDE);
         let data = TorchGenerator::new(0).randn(channels * height * width);
         let latents = Latents { data, channels, height, width };
-        let image = self.decode(&latents, Cut::Whole)?;
+        let image = self.decode(&latents, Strategy::WHOLE)?;
         let mut preview = Preview::new(channels);
         preview.add(&latents, &image);
         preview.map = preview.solve();

@@ -11,7 +11,7 @@ mod positions;
 #[cfg(test)]
 mod tests;
 
-use super::{Pages, Parameters, Residency, assert_finite};
+use super::{Pages, Parameters, Residency, Watch};
 use crate::{Error, Result};
 use block::{Block, ModulatedBlock, Modulation};
 use embed::{CaptionEmbedder, FinalLayer, TimestepEmbedder};
@@ -103,6 +103,7 @@ pub struct Output {
 struct Stream<'a> {
     lane: &'a Lane<'a>,
     x: Result<Tensor>,
+    watch: Watch,
     /// The picture's tokens before the main layers, if what these add is to be kept.
     before: Option<Tensor>,
 }
@@ -112,7 +113,7 @@ impl Stream<'_> {
     fn advance(&mut self, forward: impl FnOnce(&mut Tensor), layer: impl FnOnce() -> String) {
         let Ok(x) = &mut self.x else { return };
         forward(x);
-        if let Err(error) = assert_finite(x, STAGE, layer) {
+        if let Err(error) = self.watch.look(x, layer) {
             self.x = Err(error);
         }
     }
@@ -156,7 +157,8 @@ impl Transformer {
             };
             (0..count).map(block).collect::<Result<Vec<_>>>()
         };
-        let context = (0..config.n_refiner_layers).map(|i| Block::load(config, &p.below("context_refiner").below(i)));
+        let once = p.below("context_refiner").prepared(residency.prepared_once);
+        let context = (0..config.n_refiner_layers).map(|i| Block::load(config, &once.below(i)));
         Ok(Transformer {
             config: config.clone(),
             device: p.device().clone(),
@@ -203,10 +205,12 @@ impl Transformer {
         let image = image_positions(padded, height / 2, width / 2);
         let caption_rope = Rope::new(&self.config, &caption, &self.device)?;
         let mut tokens = ops::append_token(&self.cap_embedder.forward(features), &self.cap_pad_token, pads);
+        let mut watch = Watch::new(STAGE);
         for (i, block) in self.context_refiner.iter().enumerate() {
             block.forward(&mut tokens, &caption_rope);
-            assert_finite(&tokens, STAGE, || format!("context_refiner.{i}"))?;
+            watch.look(&tokens, || format!("context_refiner.{i}"))?;
         }
+        watch.finish(&self.device)?;
         self.done_with(usize::MAX);
         Ok(Caption {
             tokens,
@@ -265,12 +269,12 @@ impl Transformer {
     fn embed<'a>(&self, lane: &'a Lane<'a>) -> Stream<'a> {
         let x = ops::linear(&ops::patchify(lane.latents), &self.x_embedder);
         let x = ops::append_token(&x, &self.x_pad_token, padding(x.rows()));
-        Stream { lane, x: Ok(x), before: None }
+        Stream { lane, x: Ok(x), watch: Watch::new(STAGE), before: None }
     }
 
     /// The tokens after the last layer -> what the pass gives.
     fn output(&self, stream: Stream<'_>) -> Result<Output> {
-        let Stream { lane, x, before } = stream;
+        let Stream { lane, x, mut watch, before } = stream;
         let x = ops::slice_rows(&x?, 0, tokens(lane.latents));
         let residual = before.map(|mut residual| {
             ops::subtract_from(&mut residual, &x);
@@ -278,7 +282,8 @@ impl Transformer {
         });
         let [_, height, width] = lane.latents.shape()[..] else { panic!("latents of {:?}", lane.latents.shape()) };
         let x = self.final_layer.forward(&x, &lane.time.final_scale);
-        assert_finite(&x, STAGE, || "all_final_layer.2-1".into())?;
+        watch.look(&x, || "all_final_layer.2-1".into())?;
+        watch.finish(&self.device)?;
         Ok(Output { velocity: ops::unpatchify(&x, height, width), residual })
     }
 

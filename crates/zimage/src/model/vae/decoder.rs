@@ -2,7 +2,7 @@
 //!
 //! Source: diffusers `Decoder`, `UpDecoderBlock2D`.
 
-use super::super::{Parameters, assert_finite};
+use super::super::{Parameters, Watch};
 use super::blocks::{Conv, MidBlock, Resnet, load_norm};
 use crate::Result;
 use zimage_tensor::Tensor;
@@ -48,14 +48,16 @@ impl Decoder {
     /// # Errors
     /// [`crate::Error::NonFinite`] with the layer's name.
     pub fn forward(&self, z: &Tensor) -> Result<Tensor> {
+        let mut watch = Watch::new(STAGE);
         let mut h = self.mid_block.forward(self.conv_in.forward(z));
-        assert_finite(&h, STAGE, || "mid_block".into())?;
+        watch.look(&h, || "mid_block".into())?;
         for (i, block) in self.up_blocks.iter().enumerate() {
             h = block.forward(h);
-            assert_finite(&h, STAGE, || format!("up_blocks.{i}"))?;
+            watch.look(&h, || format!("up_blocks.{i}"))?;
         }
         h = self.conv_out.forward_activated(&h, &self.conv_norm_out);
-        assert_finite(&h, STAGE, || "conv_out".into())?;
+        watch.look(&h, || "conv_out".into())?;
+        watch.finish(h.device())?;
         Ok(h)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Source: diffusers `Encoder`, `DownEncoderBlock2D`.
 
-use super::super::{Parameters, assert_finite};
+use super::super::{Parameters, Watch};
 use super::blocks::{Conv, MidBlock, Resnet, load_norm};
 use crate::Result;
 use zimage_tensor::Tensor;
@@ -48,15 +48,17 @@ impl Encoder {
     /// # Errors
     /// [`crate::Error::NonFinite`] with the layer's name.
     pub fn forward(&self, image: &Tensor) -> Result<Tensor> {
+        let mut watch = Watch::new(STAGE);
         let mut h = self.conv_in.forward(image);
         for (i, block) in self.down_blocks.iter().enumerate() {
             h = block.forward(h);
-            assert_finite(&h, STAGE, || format!("down_blocks.{i}"))?;
+            watch.look(&h, || format!("down_blocks.{i}"))?;
         }
         h = self.mid_block.forward(h);
-        assert_finite(&h, STAGE, || "mid_block".into())?;
+        watch.look(&h, || "mid_block".into())?;
         h = self.conv_out.forward_activated(&h, &self.conv_norm_out);
-        assert_finite(&h, STAGE, || "conv_out".into())?;
+        watch.look(&h, || "conv_out".into())?;
+        watch.finish(h.device())?;
         Ok(h)
     }
 }

@@ -1,6 +1,8 @@
 //! Whole runs against diffusers.
 
 mod arithmetic;
+mod mlx;
+mod on_device;
 
 use super::cache::StepCache;
 use super::image::{InitImage, Mask};
@@ -60,7 +62,7 @@ fn request(case: &Value) -> GenerateRequest {
 }
 
 /// Runs a case and compares every step's latents; returns those of the last.
-fn check_steps(folder: &str, pipeline: &Pipeline, case: &Value) -> Latents {
+fn check_steps(folder: &str, pipeline: &Pipeline, case: &Value, tolerance: f32) -> Latents {
     let name = case["name"].as_str().expect("a name");
     let golden = Golden::open(&format!("{folder}/{name}.safetensors"));
     let request = request(case);
@@ -70,7 +72,7 @@ fn check_steps(folder: &str, pipeline: &Pipeline, case: &Value) -> Latents {
     let steps: Vec<_> = denoise.by_ref().map(|step| step.expect("finite")).collect();
     assert_eq!(steps.len(), golden.shape("steps")[0], "{name}: steps");
     for (step, expected) in steps.iter().zip(expected.chunks(expected.len() / steps.len())) {
-        assert_close(&format!("{name} step {}", step.index), expected, &step.latents.data, LATENTS);
+        assert_close(&format!("{name} step {}", step.index), expected, &step.latents.data, tolerance);
     }
     denoise.into_latents()
 }
@@ -79,8 +81,8 @@ fn check_steps(folder: &str, pipeline: &Pipeline, case: &Value) -> Latents {
 fn check(case: &Value) {
     let name = case["name"].as_str().expect("a name");
     let pipeline = pipeline(case["model"].as_str().expect("a model"), 2);
-    let latents = check_steps("pipeline", &pipeline, case);
-    let image = pipeline.decode(&latents, Cut::Whole).expect("finite");
+    let latents = check_steps("pipeline", &pipeline, case, LATENTS);
+    let image = pipeline.decode(&latents, Strategy::WHOLE).expect("finite");
     let reference = InitImage::open(&path(&format!("pipeline/{name}.png"))).expect("the picture opens");
     assert_eq!((image.width(), image.height()), (reference.image().width(), reference.image().height()), "{name}");
     let worst = image.pixels().iter().zip(reference.image().pixels()).map(|(a, b)| a.abs_diff(*b)).max();
@@ -102,7 +104,7 @@ fn runs_with_step_caching_agree_with_its_rule_around_diffusers() {
         let run = case["batches"].as_array().expect("a list of calls").len();
         let steps: Vec<Value> = request.cache.computed(run).map(Value::from).collect();
         assert_eq!(&steps, computed, "{}", case["name"]);
-        check_steps("step_cache", &pipeline(case["model"].as_str().expect("a model"), 2), case);
+        check_steps("step_cache", &pipeline(case["model"].as_str().expect("a model"), 2), case, LATENTS);
     }
 }
 
@@ -157,7 +159,7 @@ fn each_stage_releases_its_memory_and_a_hundred_pictures_take_no_more_than_one()
         denoise.by_ref().for_each(|step| drop(step.expect("finite")));
         let latents = denoise.into_latents();
         released("denoise");
-        pipeline.decode(&latents, Cut::Whole).expect("finite");
+        pipeline.decode(&latents, Strategy::WHOLE).expect("finite");
         let held = released("decode");
         assert_eq!(*peak.get_or_insert(held), held);
     }
