@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use crate::http::{App, mcp};
 use crate::server::{Server, ServerError, ServerOptions};
 use crate::setup::{self, Opened, Settings, SetupError};
+use std::thread::JoinHandle;
+
 use crate::worker;
 
 /// How long threads that wait for the disk may take to end.
@@ -35,7 +37,7 @@ pub fn serve(
     let runtime = runtime().map_err(ServerError::Worker)?;
     let ended = runtime.block_on(async {
         let mut server = Server::bind(options).await?;
-        let worker = server.start_worker()?;
+        let workers = server.start_workers()?;
         ready(&server)?;
         let signals = Signals::listen().map_err(ServerError::Worker)?;
         let service = server.service().clone();
@@ -44,10 +46,8 @@ pub fn serve(
             server.run(async move { first.nth(1).await }).await;
             // Connections may have been closed by their clients before the worker is done.
             service.drain();
-            let joined = tokio::task::spawn_blocking(move || worker.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                tracing::error!("the worker ended by a panic");
-            }
+            let joined = tokio::task::spawn_blocking(move || join(workers)).await;
+            joined.unwrap_or_else(|error| tracing::error!("{error}"));
         };
         Ok(tokio::select! {
             () = drained => Ended::Drained,
@@ -67,15 +67,14 @@ pub fn serve(
 /// # Errors
 /// [`SetupError`] when the home directory cannot be used, and errors of the pipe.
 pub fn serve_mcp(settings: Settings) -> Result<(), McpError> {
-    let Opened { service, worker, .. } = setup::open(settings)?;
-    let thread = worker::start(service.clone(), worker)?;
+    let Opened { service, workers, .. } = setup::open(settings)?;
+    let threads = workers.into_iter().map(|options| worker::start(service.clone(), options));
+    let threads = threads.collect::<io::Result<Vec<_>>>()?;
     let runtime = runtime()?;
     let served = runtime.block_on(mcp::serve_stdio(App { service: service.clone() }));
     service.drain();
     runtime.shutdown_timeout(LAST_WORDS);
-    if thread.join().is_err() {
-        tracing::error!("the worker ended by a panic");
-    }
+    join(threads);
     served.map_err(McpError::Pipe)
 }
 
@@ -92,6 +91,14 @@ pub enum McpError {
     /// The other side of the pipe is no client of ours.
     #[error("the client on stdin failed: {0}")]
     Pipe(io::Error),
+}
+
+fn join(workers: Vec<JoinHandle<()>>) {
+    for worker in workers {
+        if worker.join().is_err() {
+            tracing::error!("a worker ended by a panic");
+        }
+    }
 }
 
 fn runtime() -> io::Result<Runtime> {

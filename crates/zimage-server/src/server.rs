@@ -80,7 +80,7 @@ pub enum ServerError {
     #[error(transparent)]
     Database(#[from] QueueError),
     /// No thread could be started.
-    #[error("the worker cannot be started: {0}")]
+    #[error("a worker cannot be started: {0}")]
     Worker(std::io::Error),
     /// The system has no random numbers.
     #[error("the system has no random numbers")]
@@ -92,7 +92,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     service: Arc<Service>,
-    worker: Option<WorkerOptions>,
+    workers: Vec<WorkerOptions>,
     auth: Arc<Auth>,
     context: Arc<Context>,
     hosts: Hosts,
@@ -107,7 +107,7 @@ impl Server {
     pub async fn bind(options: ServerOptions) -> Result<Server, ServerError> {
         let settings = options.settings;
         let opened = tokio::task::spawn_blocking(move || setup::open(settings)).await;
-        let Opened { service, keys, worker } = opened.expect("opening the store panicked: this is a bug")?;
+        let Opened { service, keys, workers } = opened.expect("opening the store panicked: this is a bug")?;
         if options.log_prompts {
             service.log_prompts();
         }
@@ -123,7 +123,7 @@ impl Server {
             listener,
             address,
             service,
-            worker: Some(worker),
+            workers,
             auth: Arc::new(Auth::new(needs_key, keys, &options.tokens, address.port())),
             context: Arc::new(Context::new(needs_key)),
             hosts: Hosts::new(&options.hosts, address.ip()),
@@ -141,14 +141,14 @@ impl Server {
         &self.service
     }
 
-    /// Starts the worker of this process. Its thread ends once the server has been told to go down and nothing runs.
+    /// Starts the workers of this process, unless that was done before. Their threads end once the server has been told
+    /// to go down and nothing runs.
     ///
     /// # Errors
-    /// [`ServerError::Worker`], also when it was started before.
-    pub fn start_worker(&mut self) -> Result<JoinHandle<()>, ServerError> {
-        let started = || std::io::Error::other("it was started before");
-        let options = self.worker.take().ok_or_else(started).map_err(ServerError::Worker)?;
-        worker::start(Arc::clone(&self.service), options).map_err(ServerError::Worker)
+    /// [`ServerError::Worker`].
+    pub fn start_workers(&mut self) -> Result<Vec<JoinHandle<()>>, ServerError> {
+        let start = |options| worker::start(Arc::clone(&self.service), options).map_err(ServerError::Worker);
+        std::mem::take(&mut self.workers).into_iter().map(start).collect()
     }
 
     /// An address that logs a browser in, once; `None` where no keys are needed.

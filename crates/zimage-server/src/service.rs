@@ -46,10 +46,8 @@ pub struct Parts {
     pub models: Arc<dyn Models>,
     /// What may be asked for.
     pub limits: Limits,
-    /// The device that requests are planned for.
-    pub device: Device,
-    /// The memory that a picture may take.
-    pub budget: Budget,
+    /// Where requests are planned for.
+    pub place: Place,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -61,8 +59,7 @@ pub struct Service {
     files: Files,
     models: Arc<dyn Models>,
     limits: Limits,
-    device: Device,
-    budget: Budget,
+    place: Place,
     clock: Clock,
     /// Models opened for their headers and tokenizers alone: to plan requests without the thread that owns the weights.
     planners: Mutex<BTreeMap<String, Arc<Pipeline>>>,
@@ -73,12 +70,21 @@ pub struct Service {
     speed: Speed,
     decoders: Semaphore,
     draining: AtomicBool,
-    unload: AtomicBool,
+    unload: AtomicUsize,
     enlisted: AtomicBool,
     workers: AtomicUsize,
     loaded: AtomicUsize,
     log_prompts: AtomicBool,
     metrics: Metrics,
+}
+
+/// A device, and what of its memory a picture may take.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where to compute.
+    pub device: Device,
+    /// The memory: the device's own, where it has some.
+    pub budget: Budget,
 }
 
 /// Who asks.
@@ -108,8 +114,7 @@ impl Service {
             files: parts.files,
             models: parts.models,
             limits: parts.limits,
-            device: parts.device,
-            budget: parts.budget,
+            place: parts.place,
             clock: parts.clock,
             planners: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -119,7 +124,7 @@ impl Service {
             speed: Speed::default(),
             decoders: Semaphore::new(DECODERS),
             draining: AtomicBool::new(false),
-            unload: AtomicBool::new(false),
+            unload: AtomicUsize::new(0),
             enlisted: AtomicBool::new(false),
             workers: AtomicUsize::new(0),
             loaded: AtomicUsize::new(0),
@@ -185,7 +190,7 @@ impl Service {
         let task = self.task(spec)?;
         let request = GenerateRequest::new(options(spec, 0, task));
         let request = request.map_err(|error| Refusal::invalid("start", one_line(&error)))?;
-        match pipeline.plan(&request, self.budget) {
+        match pipeline.plan(&request, self.place.budget) {
             Ok(_) => {}
             Err(zimage::Error::Memory { .. }) => {
                 return Err(Refusal::OutOfMemory { width: spec.width, height: spec.height });
@@ -325,7 +330,7 @@ impl Service {
                 None
             }
         });
-        Ok(Capabilities::new(models.collect(), self.models.loras(), &self.limits, &self.device))
+        Ok(Capabilities::new(models.collect(), self.models.loras(), &self.limits, &self.place.device))
     }
 
     /// A model opened to plan requests: the named one, or the default.
@@ -340,7 +345,7 @@ impl Service {
         let pipeline = match planners.get(&name) {
             Some(pipeline) => Arc::clone(pipeline),
             None => {
-                let opened = self.models.open(&name, self.device.clone());
+                let opened = self.models.open(&name, self.place.device.clone());
                 let pipeline = Arc::new(opened.map_err(Refusal::internal)?);
                 planners.insert(name.clone(), Arc::clone(&pipeline));
                 pipeline
@@ -366,18 +371,13 @@ impl Service {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// Asks the worker to forget its model once it has nothing to do; says whether there is one to forget.
+    /// Asks the workers to forget their models once they have nothing to do; says whether there is one to forget.
     pub fn unload(&self) -> bool {
         // Asked first: an idle worker may have done it before this returns.
         let is_loaded = self.loaded.load(Ordering::SeqCst) > 0;
-        self.unload.store(true, Ordering::SeqCst);
+        self.unload.fetch_add(1, Ordering::SeqCst);
         self.bell.ring();
         is_loaded
-    }
-
-    /// Whether the worker is to forget its model; asking it takes the wish back.
-    pub(crate) fn take_unload(&self) -> bool {
-        self.unload.swap(false, Ordering::SeqCst)
     }
 
     /// Whether there was a worker in this process, and is none any more.
@@ -389,7 +389,7 @@ impl Service {
     pub(crate) fn enlist(self: &Arc<Service>) -> Enlisted {
         self.workers.fetch_add(1, Ordering::SeqCst);
         self.enlisted.store(true, Ordering::SeqCst);
-        Enlisted { service: Arc::clone(self), loaded: false }
+        Enlisted { service: Arc::clone(self), loaded: false, unloads: self.unload.load(Ordering::SeqCst) }
     }
 
     fn refuse_while_draining(&self) -> Result<(), Refusal> {
@@ -447,11 +447,6 @@ impl Service {
         &self.limits
     }
 
-    /// The memory that a picture may take.
-    pub fn budget(&self) -> Budget {
-        self.budget
-    }
-
     /// The time.
     pub fn now(&self) -> Millis {
         (self.clock)()
@@ -491,9 +486,17 @@ impl Service {
 pub(crate) struct Enlisted {
     service: Arc<Service>,
     loaded: bool,
+    /// Wishes to unload that it has fulfilled.
+    unloads: usize,
 }
 
 impl Enlisted {
+    /// Whether the worker is to forget its model; asking it takes the wish back.
+    pub(crate) fn take_unload(&mut self) -> bool {
+        let wishes = self.service.unload.load(Ordering::SeqCst);
+        std::mem::replace(&mut self.unloads, wishes) != wishes
+    }
+
     /// Says whether the worker has a model open.
     pub(crate) fn set_loaded(&mut self, loaded: bool) {
         if std::mem::replace(&mut self.loaded, loaded) != loaded {

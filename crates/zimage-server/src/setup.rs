@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zimage::pipeline::plan::Budget;
-use zimage::{ComputeChoice, Device};
+use zimage::ComputeChoice;
 
 use crate::job::Sha256;
 use crate::limits::Limits;
 use crate::models::Models;
 use crate::queue::{QueueError, QueueLimits, SqliteQueue, system_clock};
-use crate::service::{Parts, Service};
+use crate::service::{Parts, Place, Service};
 use crate::store::{Database, Files, Gallery, Keys};
 use crate::worker::{Presence, WorkerOptions};
 
@@ -32,10 +31,9 @@ pub struct Settings {
     pub limits: Limits,
     /// Limits of the queue.
     pub queue_limits: QueueLimits,
-    /// The memory that a picture may take.
-    pub budget: Budget,
-    /// Where to compute.
-    pub device: Device,
+    /// Where to compute: a worker for each. Requests are planned for the one with the least memory, so that any worker
+    /// can take any job.
+    pub places: Vec<Place>,
     /// With which arithmetic.
     pub compute: ComputeChoice,
     /// Jobs that may share a step.
@@ -46,15 +44,14 @@ pub struct Settings {
 
 impl Settings {
     /// The usual ones.
-    pub fn new(home: PathBuf, models: Arc<dyn Models>, device: Device, budget: Budget) -> Settings {
+    pub fn new(home: PathBuf, models: Arc<dyn Models>, places: Vec<Place>) -> Settings {
         const MAX_BATCH: usize = 4;
         Settings {
             home,
             models,
             limits: Limits::default(),
             queue_limits: QueueLimits::default(),
-            budget,
-            device,
+            places,
             compute: ComputeChoice::default(),
             max_batch: MAX_BATCH,
             keep_alive: None,
@@ -84,14 +81,14 @@ pub enum SetupError {
     },
 }
 
-/// A service, and what its worker and its HTTP face need beside it.
+/// A service, and what its workers and its HTTP face need beside it.
 pub struct Opened {
     /// The service.
     pub service: Arc<Service>,
     /// The API keys.
     pub keys: Keys,
-    /// For [`crate::worker::start`].
-    pub worker: WorkerOptions,
+    /// For [`crate::worker::start`], one for each place.
+    pub workers: Vec<WorkerOptions>,
 }
 
 /// Opens the stores of a home directory.
@@ -111,26 +108,29 @@ pub fn open(settings: Settings) -> Result<Opened, SetupError> {
     purge(&gallery, &files, clock()).map_err(damaged)?;
     let queue = SqliteQueue::new(Arc::clone(&database), settings.queue_limits, clock.clone());
     let keys = Keys::new(database, clock.clone());
-    let presence = Presence::announce(home).map_err(unusable)?;
+    let place = settings.places.iter().min_by_key(|place| place.budget.bytes());
+    let place = place.expect("a service has a place to compute: this is a bug").clone();
     let service = Service::new(Parts {
         queue: Arc::new(queue),
         gallery,
         files,
         models: settings.models,
         limits: settings.limits,
-        device: settings.device.clone(),
-        budget: settings.budget,
+        place,
         clock,
     });
-    let worker = WorkerOptions {
-        device: settings.device,
-        compute: settings.compute,
-        max_batch: settings.max_batch,
-        keep_alive: settings.keep_alive,
-        heartbeat: Duration::from_millis(settings.queue_limits.lease_ms / BEATS_PER_LEASE),
-        presence,
+    let worker = |place: Place| -> io::Result<WorkerOptions> {
+        Ok(WorkerOptions {
+            place,
+            compute: settings.compute,
+            max_batch: settings.max_batch,
+            keep_alive: settings.keep_alive,
+            heartbeat: Duration::from_millis(settings.queue_limits.lease_ms / BEATS_PER_LEASE),
+            presence: Presence::announce(home)?,
+        })
     };
-    Ok(Opened { service: Arc::new(service), keys, worker })
+    let workers = settings.places.into_iter().map(worker).collect::<io::Result<_>>().map_err(unusable)?;
+    Ok(Opened { service: Arc::new(service), keys, workers })
 }
 
 /// Removes what was deleted long ago, and uploads that no job came of.

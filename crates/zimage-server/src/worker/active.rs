@@ -148,7 +148,7 @@ impl Active {
         latents: &Latents,
     ) -> Result<Advance, Failure> {
         let started = Instant::now();
-        let image = engine.pipeline().decode(latents, self.strategy.cut).map_err(|error| of(&error))?;
+        let image = engine.pipeline().decode(latents, self.strategy).map_err(|error| of(&error))?;
         service.metrics().stage("vae", started.elapsed());
         engine.preview().learn(latents, &image);
         let record = self.store(service, engine, &image)?;

@@ -57,9 +57,9 @@ impl Engine {
 
     fn open(service: &Service, options: &WorkerOptions, model: &str) -> Result<Engine, Failure> {
         let started = Instant::now();
-        let opened = service.models().open(model, options.device.clone());
+        let opened = service.models().open(model, options.place.device.clone());
         let mut pipeline = opened.map_err(|error| of(&error))?;
-        pipeline.set_compute(options.compute);
+        pipeline.set_compute(options.compute).map_err(|error| of(&error))?;
         let files = service.models().files(&pipeline).map_err(|error| of(&error))?;
         let compute = pipeline.compute_of_transformer().map_err(|error| of(&error))?;
         let preview = pipeline.preview().map_err(|error| of(&error))?;
@@ -71,7 +71,7 @@ impl Engine {
             files,
             compute,
             preview,
-            budget: service.budget(),
+            budget: options.place.budget,
             keeps_weights: options.keep_alive.is_none_or(|limit| !limit.is_zero()),
         })
     }

@@ -25,6 +25,10 @@ pub fn of_step(step: Option<zimage::Result<Step>>) -> Result<Step, Failure> {
 pub fn of(error: &Error) -> Failure {
     tracing::warn!("{error}");
     match error {
+        Error::Tensor(error) if error.is_memory() => {
+            tracing::warn!("{error}");
+            failure(FailureCode::OutOfMemory, "the device had not enough memory left for the picture")
+        }
         Error::Memory { phase, needed_bytes, .. } => {
             let message =
                 format!("out of memory: {phase} needs about {} MiB; try a smaller picture", needed_bytes >> 20);

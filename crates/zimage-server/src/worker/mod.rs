@@ -22,12 +22,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use zimage::pipeline::{Denoise, Latents, Step, step_together};
-use zimage::{ComputeChoice, Device, GenerateRequest};
+use zimage::{ComputeChoice, GenerateRequest};
 
+use crate::bell::Heard;
 use crate::draft::options;
 use crate::job::{Failure, FailureCode, JobSpec, JobState};
 use crate::queue::{Held, Lease, Outcome, QueueError, Wanted};
-use crate::service::{Enlisted, Service};
+use crate::service::{Enlisted, Place, Service};
 use active::{Active, Advance, Begun, Stepped};
 use engine::{Beside, Engine};
 use failure::internal;
@@ -40,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How a worker works.
 pub struct WorkerOptions {
     /// Where it computes.
-    pub device: Device,
+    pub place: Place,
     /// With which arithmetic.
     pub compute: ComputeChoice,
     /// Jobs that may share a step, each of another owner.
@@ -71,12 +72,22 @@ struct Worker {
     engine: Option<Engine>,
     active: Vec<Active>,
     idle_since: Instant,
+    heard: Heard,
 }
 
 impl Worker {
     fn new(service: Arc<Service>, options: WorkerOptions, heart: Heart) -> Worker {
         let enlisted = service.enlist();
-        Worker { enlisted, service, options, heart, engine: None, active: Vec::new(), idle_since: Instant::now() }
+        Worker {
+            enlisted,
+            service,
+            options,
+            heart,
+            engine: None,
+            active: Vec::new(),
+            idle_since: Instant::now(),
+            heard: Heard::default(),
+        }
     }
 
     fn run(mut self) {
@@ -110,11 +121,11 @@ impl Worker {
     /// Waits for work.
     fn idle(&mut self) {
         let too_long = self.options.keep_alive.is_some_and(|limit| self.idle_since.elapsed() >= limit);
-        if self.service.take_unload() || too_long {
+        if self.enlisted.take_unload() || too_long {
             self.engine = None;
             self.enlisted.set_loaded(false);
         }
-        self.service.bell().wait(PATIENCE);
+        self.service.bell().wait(&mut self.heard, PATIENCE);
         self.bury_the_dead();
     }
 

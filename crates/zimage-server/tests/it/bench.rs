@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use zimage::pipeline::metadata::FileRecord;
 use zimage::pipeline::plan::Budget;
-use zimage::{ComputeChoice, Device, Pipeline};
+use zimage::{Compute, ComputeChoice, Device, Pipeline};
 use zimage_server::draft::Draft;
 use zimage_server::job::{Event, Job, JobId, JobState};
 use zimage_server::models::{DEMO, LoraInfo, Models};
-use zimage_server::service::{Client, Service};
+use zimage_server::service::{Client, Place, Service};
 use zimage_server::setup::{Opened, Settings, open};
 use zimage_server::worker;
 
@@ -58,11 +58,11 @@ impl Models for TestModels {
     }
 }
 
-/// A home with a service over it. Its worker is started by [`Bench::work`].
+/// A home with a service over it. Its workers are started by [`Bench::work`].
 pub struct Bench {
     pub service: Arc<Service>,
-    worker: Option<worker::WorkerOptions>,
-    thread: Option<JoinHandle<()>>,
+    workers: Vec<worker::WorkerOptions>,
+    threads: Vec<JoinHandle<()>>,
     pub home: Arc<TempDir>,
 }
 
@@ -82,17 +82,18 @@ impl Bench {
 
     pub fn at(home: Arc<TempDir>, models: TestModels, change: impl FnOnce(&mut Settings)) -> Bench {
         let budget = Budget::Machine(4 << 30);
-        let settings = Settings::new(home.path().to_path_buf(), Arc::new(models), device(), budget);
-        let mut settings = Settings { compute: ComputeChoice::Exact, ..settings };
+        let settings =
+            Settings::new(home.path().to_path_buf(), Arc::new(models), vec![Place { device: device(), budget }]);
+        let mut settings = Settings { compute: ComputeChoice::Always(Compute::Exact), ..settings };
         change(&mut settings);
-        let Opened { service, worker, .. } = open(settings).expect("a fresh home opens");
-        Bench { service, worker: Some(worker), thread: None, home }
+        let Opened { service, workers, .. } = open(settings).expect("a fresh home opens");
+        Bench { service, workers, threads: Vec::new(), home }
     }
 
-    /// Starts the worker.
+    /// Starts the workers.
     pub fn work(mut self) -> Bench {
-        let options = self.worker.take().expect("it is started once");
-        self.thread = Some(worker::start(Arc::clone(&self.service), options).expect("a thread starts"));
+        let start = |options| worker::start(Arc::clone(&self.service), options).expect("a thread starts");
+        self.threads = std::mem::take(&mut self.workers).into_iter().map(start).collect();
         self
     }
 
@@ -144,7 +145,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         self.service.drain();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             // A panic of the worker has been reported, and fails the test that waits for its job.
             let _ = thread.join();
         }

@@ -265,3 +265,19 @@ fn a_job_that_waited_or_ran_longer_than_it_may_is_failed_by_name() {
     assert_eq!(error.code, FailureCode::TimedOut);
     assert!(error.message.contains("took longer"), "{error:?}");
 }
+
+#[test]
+fn each_device_makes_pictures_of_its_own() {
+    let bench = Bench::with(TestModels::default(), |settings| settings.places = vec![settings.places[0].clone(); 2]);
+    let drafts = [("a red balloon", 7), ("a blue house", 8)];
+    let ids = drafts.map(|(prompt, seed)| bench.submit(small(prompt, seed, 12)));
+    let bench = bench.work();
+    for (id, (prompt, seed)) in ids.into_iter().zip(drafts) {
+        assert_eq!(bench.pictures(id), [expected(prompt, seed, 12)], "{prompt}");
+    }
+    let seq = |id, name| bench.events(id).iter().find(|event| event.kind.name() == name).expect("it happened").seq;
+    let [first, second] = ids;
+    assert!(seq(second, "running") < seq(first, "image"), "one waited for the other");
+    assert!(bench.service.unload());
+    bench.until("both to forget their models", |service| (!service.unload()).then_some(()));
+}

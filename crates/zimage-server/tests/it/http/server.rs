@@ -15,7 +15,7 @@ use zimage::pipeline::plan::Budget;
 use zimage_server::job::{Format, ImageRecord, JobSpec, Progress};
 use zimage_server::models::DemoModel;
 use zimage_server::queue::{Held, Lease, Outcome, Wanted};
-use zimage_server::service::Service;
+use zimage_server::service::{Place, Service};
 use zimage_server::setup::Settings;
 use zimage_server::{Server, ServerError, ServerOptions};
 
@@ -43,7 +43,7 @@ pub fn start_with(change: impl FnOnce(&mut ServerOptions)) -> TestServer {
 
 /// Starts a server with a worker.
 pub fn start_working() -> TestServer {
-    start_then(|_| {}, |server| drop(server.start_worker().unwrap()))
+    start_then(|_| {}, |server| drop(server.start_workers().unwrap()))
 }
 
 fn start_then(change: impl FnOnce(&mut ServerOptions), then: impl FnOnce(&mut Server)) -> TestServer {
@@ -68,7 +68,7 @@ fn start_then(change: impl FnOnce(&mut ServerOptions), then: impl FnOnce(&mut Se
 pub fn options(home: &TempDir) -> ServerOptions {
     let device = Device::cpu(1).unwrap();
     let budget = Budget::Machine(8 << 30);
-    let settings = Settings::new(home.path().join("home"), Arc::new(DemoModel), device, budget);
+    let settings = Settings::new(home.path().join("home"), Arc::new(DemoModel), vec![Place { device, budget }]);
     let mut options = ServerOptions::new(settings);
     options.address = "127.0.0.1:0".parse().unwrap();
     options.connections.grace = Duration::from_secs(5);
