@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
-use zimage::ComputeChoice;
+use zimage::{Compute, ComputeChoice};
+
+use crate::device::DeviceChoices;
 use zimage::pipeline::cache::StepCache;
 use zimage_weights::convert::{Precision, Target};
 
@@ -420,21 +422,30 @@ pub struct ImageArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Machine")]
-pub struct MachineArgs {
-    /// Where to compute: auto, cpu, cuda[:N], metal, mlx [default: auto].
+pub struct DeviceArgs {
+    /// Where to compute: auto (a GPU if there is one), cpu, cuda[:N], metal, mlx; `serve` takes several, as in
+    /// cuda:0,cuda:1 [default: auto].
     #[arg(long)]
-    pub device: Option<DeviceChoice>,
+    pub device: Option<DeviceChoices>,
 
-    /// Arithmetic: exact (no activation is quantized), int8 (integer dot products in the blocks, also of weights that are
-    /// not quantized), auto (int8 for quantized weights where the processor has such instructions) [default: auto].
+    /// Arithmetic: exact (f32; no activation is rounded or quantized), int8 (integer dot products in the blocks, also of
+    /// weights that are not quantized), on a GPU also bf16, f16 and fp8; auto (on the CPU int8 for quantized weights where
+    /// it has such instructions, else exact; on a GPU bf16, or f16 where it has no bf16) [default: auto].
     #[arg(long, value_parser = compute)]
     pub compute: Option<ComputeChoice>,
 
     /// Threads; the picture does not depend on them [default: all cores].
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+}
 
-    /// Cap on memory: 6G, 512M, ... [default: all memory].
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct MachineArgs {
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// Cap on memory, on a GPU on its own: 6G, 512M, ... [default: all memory].
     #[arg(long, value_name = "SIZE")]
     pub mem: Option<MemorySize>,
 }
@@ -507,37 +518,13 @@ impl FromStr for Aspect {
     }
 }
 
-/// Where to compute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceChoice {
-    Auto,
-    Cpu,
-    /// A device of the contract that this build does not have, as it was written.
-    Absent(String),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let cuda = |text: &str| text.strip_prefix("cuda:").is_some_and(|index| index.parse::<u32>().is_ok());
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" | "metal" | "mlx" => Ok(Self::Absent(text.into())),
-            _ if cuda(text) => Ok(Self::Absent(text.into())),
-            _ => Err("expected auto, cpu, cuda, cuda:N, metal or mlx".into()),
-        }
-    }
-}
-
 /// Which arithmetic to use.
 pub fn compute(text: &str) -> Result<ComputeChoice, String> {
-    match text {
-        "auto" => Ok(ComputeChoice::Auto),
-        "exact" => Ok(ComputeChoice::Exact),
-        "int8" => Ok(ComputeChoice::Int8),
-        _ => Err("expected auto, exact or int8".into()),
+    let all = [Compute::Exact, Compute::Bf16, Compute::F16, Compute::Fp8, Compute::Int8];
+    match all.into_iter().find(|compute| compute.name() == text) {
+        Some(compute) => Ok(ComputeChoice::Always(compute)),
+        None if text == "auto" => Ok(ComputeChoice::Auto),
+        None => Err("expected auto, exact, bf16, f16, fp8 or int8".into()),
     }
 }
 

@@ -38,6 +38,11 @@ impl Failure {
         Self::new(Code::Model, message)
     }
 
+    /// A device that was asked for and cannot be used.
+    pub fn device(error: zimage::TensorError) -> Self {
+        Self::new(Code::Usage, error)
+    }
+
     pub fn cancelled() -> Self {
         Self::new(Code::Cancelled, "cancelled")
     }
@@ -69,6 +74,8 @@ impl From<zimage::Error> for Failure {
             E::Request { .. } | E::Schedule(_) => Code::Usage,
             E::Weights(_) | E::Tokenizer { .. } => Code::Model,
             E::Memory { .. } => Code::Memory,
+            E::Tensor(error) if error.is_memory() => Code::Memory,
+            E::Tensor(zimage::TensorError::Arithmetic { .. } | zimage::TensorError::Unavailable { .. }) => Code::Usage,
             _ => Code::Failed,
         };
         Self::new(code, error)

@@ -3,6 +3,7 @@
 mod args;
 mod cancel;
 mod commands;
+mod device;
 mod digests;
 mod env;
 mod failure;
@@ -45,7 +46,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Plan(args) => commands::plan::run(&args, &Environment::load()?, &progress),
         Command::Bench(args) => commands::bench::run(&args, &progress),
         Command::Serve(args) => commands::serve::run(&args, Environment::load()?, &progress),
-        Command::Mcp(args) => commands::serve::run_mcp(&args, Environment::load()?),
+        Command::Mcp(args) => commands::serve::run_mcp(&args, Environment::load()?, &progress),
         Command::Keys(command) => commands::keys::run(&command, &Environment::load()?),
         Command::Db(command) => commands::db::run(&command, &Environment::load()?, &progress),
         Command::Inspect(args) => commands::inspect::run(&args),

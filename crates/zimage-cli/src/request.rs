@@ -2,7 +2,6 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use zimage::pipeline::image::{ImageError, InitImage, Mask};
@@ -11,8 +10,9 @@ use zimage::pipeline::request::{GenerateOptions, SIZE_MULTIPLE};
 use zimage::{Compute, ComputeChoice, Device, GenerateRequest, Pipeline, Task};
 use zimage_weights::{Checkpoint, Component, Parts};
 
-use crate::args::{self, DeviceChoice, GenerateArgs, LaterArgs, MachineArgs, MemorySize, PartArgs, SizeArgs};
-use crate::env::{Config, Environment, available_memory};
+use crate::args::{self, DeviceArgs, GenerateArgs, LaterArgs, PartArgs, SizeArgs};
+use crate::device;
+use crate::env::{Config, Environment};
 use crate::failure::Failure;
 use crate::progress::Progress;
 
@@ -25,7 +25,6 @@ const DEFAULT_STEPS: usize = 8;
 const DEFAULT_STRENGTH: f64 = 0.6;
 /// More pixels on a side than any Z-Image has positions for; keeps areas far from overflow.
 const MAX_SIDE: u32 = 65_536;
-const MAX_THREADS: usize = 1024;
 
 /// Everything that is settled before work begins.
 pub struct Job {
@@ -48,18 +47,18 @@ impl Job {
     pub fn new(args: &GenerateArgs, environment: &Environment, progress: &Progress) -> Result<Self, Failure> {
         let config = &environment.config;
         refuse_later(&args.later)?;
-        let device = device(&args.machine, config)?;
-        let memory = memory(&args.machine, config)?;
+        let device = device::one(&args.machine.device, config, progress)?;
+        let memory = device::memory(&device, &args.machine, config)?;
         let prompts = prompts(args)?;
         let picture = StartPicture::read(args)?;
 
         let started = Instant::now();
         let (mut pipeline, label) = load(args, environment, device, progress)?;
-        pipeline.set_compute(compute(&args.machine, config)?);
+        pipeline.set_compute(compute(&args.machine.device, config)?)?;
         crate::loras::apply(&args.lora.lora, &mut pipeline, environment, progress)?;
         let load_time = started.elapsed();
         let compute = pipeline.compute(Component::Transformer)?;
-        if compute == Compute::Int8 {
+        if compute != pipeline.device().compute() {
             progress.note(&format!("compute: {}", pipeline.device().clone().with_compute(compute).describe()));
         }
 
@@ -153,39 +152,14 @@ fn not_in_this_build(what: &str) -> Failure {
     Failure::usage(format!("{what} is not in this build")).with_hint(format!("run the command without {what}"))
 }
 
-pub fn device(args: &MachineArgs, config: &Config) -> Result<Device, Failure> {
-    let choice = args.device.clone().map(Ok).or(parsed("device", &config.device));
-    if let Some(DeviceChoice::Absent(name)) = choice.transpose()? {
-        return Err(not_in_this_build(&format!("--device {name}")));
-    }
-    let count = threads(args.threads.map(usize::from).or(config.threads))?;
-    Ok(Device::cpu(count).map_err(zimage::Error::from)?)
-}
-
-/// How many threads to use: as many as asked for, else one per core.
-pub fn threads(asked: Option<usize>) -> Result<usize, Failure> {
-    let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let threads = asked.unwrap_or_else(cores);
-    if !(1..=MAX_THREADS).contains(&threads) {
-        return Err(Failure::usage(format!("{threads} threads cannot be used"))
-            .with_hint(format!("use 1 to {MAX_THREADS}, or leave --threads out for all cores")));
-    }
-    Ok(threads)
-}
-
-pub fn compute(args: &MachineArgs, config: &Config) -> Result<ComputeChoice, Failure> {
+pub fn compute(args: &DeviceArgs, config: &Config) -> Result<ComputeChoice, Failure> {
     let set = config.compute.as_deref().map(args::compute).transpose();
     let set = set.map_err(|reason| Failure::usage(format!("the setting compute is not usable: {reason}")))?;
     Ok(args.compute.or(set).unwrap_or_default())
 }
 
-pub fn memory(args: &MachineArgs, config: &Config) -> Result<Budget, Failure> {
-    let size: Option<MemorySize> = args.mem.map(Ok).or(parsed("mem", &config.mem)).transpose()?;
-    Ok(size.map_or_else(|| Budget::Machine(available_memory()), |size| Budget::Cap(size.0)))
-}
-
 /// A setting that has a grammar of its own.
-fn parsed<T: std::str::FromStr<Err = String>>(name: &str, text: &Option<String>) -> Option<Result<T, Failure>> {
+pub fn parsed<T: std::str::FromStr<Err = String>>(name: &str, text: &Option<String>) -> Option<Result<T, Failure>> {
     let refused = |reason: String| Failure::usage(format!("the setting {name} is not usable: {reason}"));
     text.as_ref().map(|text| text.parse().map_err(refused))
 }

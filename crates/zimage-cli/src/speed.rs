@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use zimage::pipeline::plan::{Budget, Phase};
-use zimage::{Compute, ComputeChoice, Device, GenerateRequest, Pipeline};
+use zimage::{ComputeChoice, Device, GenerateRequest, Pipeline};
 
 use crate::failure::Failure;
 use crate::output;
@@ -55,9 +55,7 @@ impl Speeds {
             return Ok(());
         }
         let mut pipeline = Pipeline::demo(device.clone())?;
-        if device.compute() == Compute::Int8 {
-            pipeline.set_compute(ComputeChoice::Int8);
-        }
+        pipeline.set_compute(ComputeChoice::Always(device.compute()))?;
         let side = pipeline.native_size();
         let request = GenerateRequest::text_to_image("a red circle", side, side, 2, 0)?;
         let plan = pipeline.plan(&request, Budget::Machine(u64::MAX))?;
@@ -70,7 +68,7 @@ impl Speeds {
         let latents = denoise.into_latents();
         self.learn(&plan.phases, "denoise", started.elapsed());
         let started = Instant::now();
-        pipeline.decode(&latents, plan.strategy.cut)?;
+        pipeline.decode(&latents, plan.strategy)?;
         self.learn(&plan.phases, "decode", started.elapsed());
         Ok(())
     }

@@ -4,10 +4,9 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::Args;
-use zimage::ComputeChoice;
 use zimage_weights::convert::Precision;
 
-use super::compute;
+use super::DeviceArgs;
 
 pub const HELP: &str = "\
 Examples:
@@ -35,12 +34,8 @@ pub struct BenchArgs {
     /// Steps that are run; what is printed is one of them on average.
     #[arg(long, value_name = "N", default_value = "1")]
     pub steps: NonZeroUsize,
-    /// Arithmetic: auto, exact, int8 [default: auto].
-    #[arg(long, value_parser = compute)]
-    pub compute: Option<ComputeChoice>,
-    /// Threads [default: all cores].
-    #[arg(long, value_name = "N")]
-    pub threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

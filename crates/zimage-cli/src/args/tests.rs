@@ -1,6 +1,7 @@
 use clap::{CommandFactory, Parser};
 
-use super::{Aspect, Cli, Command, DeviceChoice, MemorySize};
+use super::{Aspect, Cli, Command, MemorySize};
+use crate::device::{DeviceChoice, DeviceChoices};
 
 #[test]
 fn the_declarations_are_consistent() {
@@ -29,10 +30,12 @@ fn aspects_are_two_positive_numbers() {
 #[test]
 fn devices_of_the_contract_parse() {
     assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-    assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Absent("cuda:1".into())));
-    for text in ["", "gpu", "cuda:", "cuda:x", "CPU"] {
-        assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+    assert_eq!("cuda:1".parse(), Ok(DeviceChoice::Cuda(1)));
+    for text in ["", "gpu", "cuda:", "cuda:x", "CPU", "cuda:0,", "cpu,cpu"] {
+        assert!(text.parse::<DeviceChoices>().is_err(), "{text}");
     }
+    let two = DeviceChoices(vec![DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)]);
+    assert_eq!("cuda:0, cuda:1".parse(), Ok(two));
 }
 
 #[test]

@@ -4,15 +4,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use zimage::bench::{Bench, Peak, Stage};
-use zimage::{Compute, ComputeChoice, Device};
+use zimage::bench::{Bench, DevicePeak, Peak, Stage};
+use zimage::{Compute, Device};
 
 use crate::args::{BenchArgs, Shape};
-use crate::env::{machine, peak_memory};
+use crate::device;
+use crate::env::{Config, machine, peak_memory};
 use crate::failure::Failure;
 use crate::output::print_line;
 use crate::progress::Progress;
-use crate::request;
 
 /// The JSON form; its keys are a contract.
 #[derive(Serialize)]
@@ -26,6 +26,9 @@ struct Report {
     height: usize,
     steps: usize,
     peak: PeakReport,
+    /// The GPU's own, where one is measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_peak: Option<DevicePeakReport>,
     stages: Vec<StageReport>,
     load_ms: u64,
     peak_rss_bytes: Option<u64>,
@@ -39,6 +42,13 @@ struct PeakReport {
 }
 
 #[derive(Serialize)]
+struct DevicePeakReport {
+    device: String,
+    gflops: f64,
+    gbytes_per_s: f64,
+}
+
+#[derive(Serialize)]
 struct StageReport {
     name: &'static str,
     wall_ms: f64,
@@ -46,13 +56,13 @@ struct StageReport {
     flop: f64,
     gflops_per_core: f64,
     share_of_peak: f64,
-    /// Which peak: `f32` or `int8`.
+    /// Which peak: `f32` or `int8` of a core, `bf16`, `fp8`, ... of a GPU.
     of: &'static str,
 }
 
 /// Runs every stage, and prints what each took.
 pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
-    let (device, threads) = device(args)?;
+    let (device, threads) = device(args, progress)?;
     progress.note(&format!("device: {}", device.describe()));
     progress.stage("measuring this machine");
     let peak = Peak::measure();
@@ -61,6 +71,8 @@ pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
         Shape::Demo => Bench::demo(args.precision, device.clone())?,
     };
     let (width, height) = (args.width as usize, args.height as usize);
+    let device_peak = bench.device_peak()?;
+    device.release_memory();
     progress.stage("text encoder");
     let mut stages = vec![bench.text_encoder()?];
     progress.stage("loading the transformer");
@@ -82,12 +94,17 @@ pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
         width,
         height,
         steps: args.steps.get(),
-        stages: stages.iter().map(|stage| StageReport::of(stage, &peak)).collect(),
+        stages: stages.iter().map(|stage| StageReport::of(stage, &peak, device_peak)).collect(),
         peak: PeakReport {
             f32_gflops_per_core: rounded(peak.f32_gflops),
             int8_gops_per_core: rounded(peak.int8_gops),
             read_gbytes_per_s: rounded(peak.read_gbytes_per_s),
         },
+        device_peak: device_peak.map(|peak| DevicePeakReport {
+            device: device.describe(),
+            gflops: rounded(peak.gflops),
+            gbytes_per_s: rounded(peak.gbytes_per_s),
+        }),
         load_ms: load.as_millis() as u64,
         peak_rss_bytes: peak_memory(),
     };
@@ -100,21 +117,22 @@ pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
 }
 
 /// The device with the arithmetic that `generate` would choose for such weights.
-fn device(args: &BenchArgs) -> Result<(Device, usize), Failure> {
-    let threads = request::threads(args.threads.map(usize::from))?;
-    let device = Device::cpu(threads).map_err(zimage::Error::from)?;
-    let compute = match args.compute.unwrap_or_default() {
-        ComputeChoice::Exact => Compute::Exact,
-        ComputeChoice::Int8 => Compute::Int8,
-        ComputeChoice::Auto if args.precision.is_quantized() && device.multiplies_bytes_fast() => Compute::Int8,
-        ComputeChoice::Auto => Compute::Exact,
-    };
+fn device(args: &BenchArgs, progress: &Progress) -> Result<(Device, usize), Failure> {
+    let threads = device::threads(args.device.threads.map(usize::from))?;
+    let device = device::one(&args.device, &Config::default(), progress)?;
+    let bits = if args.precision.is_quantized() { 8 } else { 16 };
+    let compute = args.device.compute.unwrap_or_default().resolved(bits, &device);
+    device.supports(compute).map_err(zimage::Error::from)?;
     Ok((device.with_compute(compute), threads))
 }
 
 impl StageReport {
-    fn of(stage: &Stage, peak: &Peak) -> StageReport {
-        let (best, of) = if stage.int8 { (peak.int8_gops, "int8") } else { (peak.f32_gflops, "f32") };
+    fn of(stage: &Stage, peak: &Peak, device: Option<DevicePeak>) -> StageReport {
+        let (best, of) = match (device, stage.compute) {
+            (Some(device), compute) => (device.gflops, compute.name()),
+            (None, Compute::Int8) => (peak.int8_gops, "int8"),
+            (None, _) => (peak.f32_gflops, "f32"),
+        };
         let speed = stage.work.flop / stage.work.cpu.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9;
         StageReport {
             name: stage.name,
@@ -143,6 +161,9 @@ fn print(report: &Report) -> Result<(), Failure> {
         "peak of a core: {} GFLOP/s f32, {} GOP/s int8, {} GB/s read",
         peak.f32_gflops_per_core, peak.int8_gops_per_core, peak.read_gbytes_per_s
     ))?;
+    if let Some(DevicePeakReport { device, gflops, gbytes_per_s }) = &report.device_peak {
+        print_line(&format!("{device}: {gflops} GFLOP/s, {gbytes_per_s} GB/s at best; its rates are of all of it"))?;
+    }
     print_line(&format!(
         "{} shape, {} weights, compute {}, {}x{}, {} steps",
         report.shape, report.precision, report.compute, report.width, report.height, report.steps

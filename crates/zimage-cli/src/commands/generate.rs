@@ -186,7 +186,7 @@ impl Run<'_> {
 
         self.progress.stage("decoding");
         let started = Instant::now();
-        let image = pipeline.decode(&latents, strategy.cut)?;
+        let image = pipeline.decode(&latents, strategy)?;
         timings.decode = started.elapsed();
         self.write(request, &Picture { image, latents }, strategy.cut, index, timings)?;
         Ok(timings)

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use zimage::{ComputeChoice, Device};
 use zimage_server::limits::Limits;
 use zimage_server::queue::QueueLimits;
+use zimage_server::service::Place;
 use zimage_server::setup::Settings;
 use zimage_server::{Ended, McpError, Server, ServerError, ServerOptions};
 
 use crate::args::{ServeArgs, WorkArgs};
+use crate::device;
 use crate::env::Environment;
 use crate::failure::{Failure, printable};
 use crate::progress::Progress;
@@ -26,9 +29,10 @@ pub fn run(args: &ServeArgs, environment: Environment, progress: &Progress) -> R
     };
     let queue_limits =
         QueueLimits { max_waiting: args.max_queue, max_per_owner: args.max_queue_per_client, ..QueueLimits::default() };
-    let (settings, model) = settings(&args.work, environment)?;
+    let (settings, model) = settings(&args.work, environment, progress)?;
     let settings = Settings { limits, queue_limits, max_batch: args.max_batch.get(), ..settings };
-    progress.note(&format!("model: {model}, on {}", settings.device.describe()));
+    let devices: Vec<String> = settings.places.iter().map(|place| place.device.describe()).collect();
+    progress.note(&format!("model: {model}, on {}", devices.join(" and ")));
     let options = ServerOptions {
         address: SocketAddr::new(args.host, args.port),
         hosts: args.allow_host.clone(),
@@ -53,22 +57,29 @@ fn announce(server: &Server) -> Result<(), ServerError> {
     Ok(())
 }
 
-pub fn run_mcp(args: &WorkArgs, environment: Environment) -> Result<ExitCode, Failure> {
-    let (settings, _) = settings(args, environment)?;
+pub fn run_mcp(args: &WorkArgs, environment: Environment, progress: &Progress) -> Result<ExitCode, Failure> {
+    let (settings, _) = settings(args, environment, progress)?;
     zimage_server::serve_mcp(settings)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is served, and the default model's name.
-fn settings(args: &WorkArgs, environment: Environment) -> Result<(Settings, String), Failure> {
+fn settings(args: &WorkArgs, environment: Environment, progress: &Progress) -> Result<(Settings, String), Failure> {
     let config = &environment.config;
-    let device = request::device(&args.machine, config)?;
-    let budget = request::memory(&args.machine, config)?;
-    let compute = request::compute(&args.machine, config)?;
+    let compute = request::compute(&args.machine.device, config)?;
+    let devices = device::all(&args.machine.device, config, progress)?;
+    let place = |device: Device| -> Result<Place, Failure> {
+        if let ComputeChoice::Always(compute) = compute {
+            device.supports(compute).map_err(zimage::Error::from)?;
+        }
+        let budget = device::memory(&device, &args.machine, config)?;
+        Ok(Place { device, budget })
+    };
+    let places = devices.into_iter().map(place).collect::<Result<_, _>>()?;
     let home = environment.home.clone();
     let models = Served::new(args.model.clone(), args.parts.clone(), environment)?;
     let name = models.default_name().to_owned();
-    let settings = Settings::new(home, Arc::new(models), device, budget);
+    let settings = Settings::new(home, Arc::new(models), places);
     Ok((Settings { compute, keep_alive: args.keep_alive.0, ..settings }, name))
 }
 

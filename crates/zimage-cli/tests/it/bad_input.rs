@@ -73,8 +73,6 @@ fn flags_of_later_builds_are_refused_by_name() {
         (&["--control-scale", "0.5"], "--control-scale"),
         (&["--enhance"], "--enhance"),
         (&["--show"], "--show"),
-        (&["--device", "cuda:0"], "--device cuda:0"),
-        (&["--device", "metal"], "--device metal"),
     ] {
         let run = home.generate(&[&["x"], args].concat());
         run.fails(2, &format!("{name} is not in this build"));

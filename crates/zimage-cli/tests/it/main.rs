@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod converting;
+mod device;
 mod generate;
 mod goldens;
 mod inspect;
@@ -53,13 +54,18 @@ impl Home {
         self.text(name)
     }
 
-    /// The command, not yet run, with nothing from the environment of the test.
+    /// The command, not yet run, with nothing from the environment of the test, and on the CPU unless it says else.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_zimage"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ZIMAGE_")) {
             command.env_remove(name);
         }
-        command.env("ZIMAGE_HOME", self.0.path()).current_dir(self.0.path()).args(args).stdin(Stdio::null());
+        command
+            .env("ZIMAGE_HOME", self.0.path())
+            .env("ZIMAGE_DEVICE", "cpu")
+            .current_dir(self.0.path())
+            .args(args)
+            .stdin(Stdio::null());
         command
     }
 

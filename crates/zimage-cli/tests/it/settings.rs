@@ -37,7 +37,7 @@ fn bad_settings_are_refused_with_their_source() {
         ("output = 'x.gif'", "x.gif"),
     ] {
         home.write("config.toml", text);
-        home.run(&args).fails(2, fragment);
+        Run::of(home.command(&args).env_remove("ZIMAGE_DEVICE").output().unwrap()).fails(2, fragment);
     }
     home.write("config.toml", "");
     Run::of(home.command(&args).env("ZIMAGE_STEPS", "many").output().unwrap()).fails(2, "ZIMAGE_STEPS");

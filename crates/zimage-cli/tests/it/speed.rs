@@ -76,7 +76,7 @@ fn bench_refuses_what_it_cannot_measure() {
         (&["--width", "100"], "multiple of 16"),
         (&["--height", "0"], "multiple of 16"),
         (&["--shape", "base"], "turbo or demo"),
-        (&["--compute", "fast"], "auto, exact or int8"),
+        (&["--compute", "fast"], "auto, exact, bf16, f16, fp8 or int8"),
     ] {
         home.run(&[&["bench"], args].concat()).fails(2, fragment);
     }
