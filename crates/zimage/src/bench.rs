@@ -191,16 +191,17 @@ impl Bench {
     /// # Errors
     /// Those of the device.
     pub fn device_peak(&self) -> Result<Option<DevicePeak>> {
-        const SIDE: usize = 8192;
         const RUNS: u32 = 5;
         if !self.device.has_own_memory() {
             return Ok(None);
         }
-        let spec = TensorSpec { name: "layer.weight".into(), shape: vec![SIDE, SIDE], role: schema::Role::Linear };
+        // About 8192 for the real model.
+        let side = (2 * self.transformer.dim).next_multiple_of(128);
+        let spec = TensorSpec { name: "layer.weight".into(), shape: vec![side, side], role: schema::Role::Linear };
         let weights = self.weights(Component::Transformer, vec![spec]);
         let layer = Parameters::new(&weights, &self.device).prepared(true).linear("layer")?;
         let probe = Tensor::from_vec(&self.device, &[1], vec![0.0])?;
-        let x = Tensor::from_vec(&self.device, &[SIDE, SIDE], TorchGenerator::new(0).randn(SIDE * SIDE))?;
+        let x = Tensor::from_vec(&self.device, &[side, side], TorchGenerator::new(0).randn(side * side))?;
         let mut sum = ops::concat_rows(&x, &x);
         let twice = ops::concat_rows(&x, &x);
         let bytes = 3.0 * (4 * sum.len()) as f64;
@@ -220,7 +221,7 @@ impl Bench {
         let product = best(&mut || drop(ops::project(&activations, &layer)))?;
         let addition = best(&mut || ops::add(&mut sum, &twice))?;
         Ok(Some(DevicePeak {
-            gflops: 4.0 * (SIDE as f64).powi(3) / product.as_secs_f64() / 1e9,
+            gflops: 4.0 * (side as f64).powi(3) / product.as_secs_f64() / 1e9,
             gbytes_per_s: bytes / addition.as_secs_f64() / 1e9,
         }))
     }

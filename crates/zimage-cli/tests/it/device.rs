@@ -1,6 +1,6 @@
 //! Where to compute. What needs a GPU says that it was skipped where there is none.
 
-use crate::Home;
+use crate::{Home, Run, tiny};
 use zimage::Device;
 use zimage::pipeline::image::InitImage;
 
@@ -68,4 +68,50 @@ fn a_gpu_draws_the_picture_of_the_cpu() {
         let mean = off as f64 / expected.len() as f64;
         assert!(mean < if compute == "exact" { 0.1 } else { 8.0 }, "{compute}: pixels are off by {mean} on average");
     }
+}
+
+/// Runs with a GPU of so many bytes, which the CPU plays.
+fn on_emulated_gpu(home: &Home, memory: &str, args: &[&str]) -> Run {
+    Run::of(home.command(args).env("ZIMAGE_CUDA_EMULATOR", memory).output().unwrap())
+}
+
+#[test]
+fn all_commands_compute_on_a_gpu() {
+    let home = Home::new();
+    let model = tiny();
+    let cuda = |args: &[&str]| on_emulated_gpu(&home, "8000000000", args);
+    let fixed = ["generate", "-m", &model, "x", "--width", "64", "--height", "48", "--steps", "2", "--seed", "42"];
+    let on = ["-o", "cuda.png", "--json", "--device", "cuda", "--compute", "exact"];
+    let run = cuda(&[&fixed[..], &on].concat()).ok();
+    let line: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&line["device"], &line["compute"]), (&"cuda".into(), &"exact".into()));
+    assert!(run.stderr.contains("device: cuda:0 (emulator"), "{run:#?}");
+    home.run(&[&fixed[..], &["-o", "cpu.png"]].concat()).ok();
+    let [a, b] = ["cpu.png", "cuda.png"].map(|name| InitImage::open(&home.path(name)).unwrap());
+    let worst = a.image().pixels().iter().zip(b.image().pixels()).map(|(a, b)| a.abs_diff(*b)).max();
+    assert!(worst <= Some(1), "a pixel is off by {worst:?}");
+
+    let two = ["--count", "2", "-o", "{index}.png", "--device", "cuda:0"];
+    let run = cuda(&[&fixed[..], &two].concat()).ok();
+    assert!(run.stderr.contains("bf16"), "{run:#?}");
+    let plan = ["plan", "-m", &model, "x", "--width", "64", "--height", "48", "--device", "cuda", "--json"];
+    serde_json::from_str::<serde_json::Value>(&cuda(&plan).ok().stdout).unwrap();
+    let bench = ["bench", "--shape", "demo", "--width", "64", "--height", "64", "--device", "cuda", "--json"];
+    for compute in ["bf16", "fp8"] {
+        let run = cuda(&[&bench[..], &["--precision", "bf16", "--compute", compute]].concat()).ok();
+        let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!((&report["compute"], &report["stages"][1]["of"]), (&compute.into(), &compute.into()));
+        assert!(report["device_peak"]["gflops"].as_f64() > Some(0.0), "{report}");
+    }
+}
+
+#[test]
+fn a_gpu_that_is_too_small_is_told_before_any_work_and_a_cap_is_its_own_memory() {
+    let home = Home::new();
+    let model = tiny();
+    let args = ["generate", "-m", &model, "x", "--width", "64", "--height", "48", "-o", "x.png", "--device", "cuda"];
+    let run = on_emulated_gpu(&home, "1000000", &args).fails(4, "this needs about");
+    assert!(run.stderr.contains("hint: "), "{run:#?}");
+    on_emulated_gpu(&home, "8000000000", &[&args[..], &["--mem", "1M"]].concat()).fails(4, "this needs about");
+    assert!(!home.path("x.png").exists());
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use zimage::pipeline::image::ImageFormat;
 use zimage::pipeline::metadata::Origin;
 use zimage::pipeline::plan::Budget;
-use zimage::{GenerateRequest, Pipeline};
+use zimage::{ComputeChoice, Device, GenerateRequest, Pipeline};
 use zimage_server::draft::{Draft, DraftStart};
 use zimage_server::job::{EventKind, FailureCode, JobState, LoraChoice, Progress};
 use zimage_server::models::DEMO;
 use zimage_server::queue::{Cancelled, Journal, Wanted};
+use zimage_server::service::Place;
 
 use crate::bench::{Bench, PANICKING, TestModels, device, small};
 
@@ -280,4 +281,22 @@ fn each_device_makes_pictures_of_its_own() {
     assert!(seq(second, "running") < seq(first, "image"), "one waited for the other");
     assert!(bench.service.unload());
     bench.until("both to forget their models", |service| (!service.unload()).then_some(()));
+}
+
+#[test]
+fn a_gpu_keeps_its_model_between_jobs_and_gives_the_memory_back() {
+    let device = Device::emulated_cuda(1 << 33).expect("a C++ compiler");
+    let place = Place { device: device.clone(), budget: Budget::Cap(1 << 33) };
+    let bench = Bench::with(TestModels::default(), |settings| {
+        settings.places = vec![place];
+        settings.compute = ComputeChoice::Auto;
+    });
+    let bench = bench.work();
+    let first = bench.pictures(bench.submit(small("a red balloon", 7, 2)));
+    let held = device.held_bytes();
+    assert!(held > 0, "the weights stay");
+    assert_eq!(bench.pictures(bench.submit(small("a red balloon", 7, 2))), first);
+    assert_eq!(device.held_bytes(), held, "they were not brought there again");
+    assert!(bench.service.unload());
+    bench.until("its memory back", |_| (device.held_bytes() == 0).then_some(()));
 }

@@ -116,8 +116,15 @@ impl Pipeline {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets what earlier pictures kept: it is not what the next one needs.
+    /// Forgets what earlier pictures kept: it is not what the next one needs. The device gets its memory back.
     pub(super) fn forget_kept(&mut self) {
         *self.kept.get_mut().unwrap_or_else(PoisonError::into_inner) = Kept::default();
+        self.device.release_memory();
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.forget_kept();
     }
 }

@@ -74,6 +74,10 @@ impl Cuda {
     /// # Errors
     /// [`Error::Unavailable`], which names the library that is missing, or says that there is no such device.
     pub fn new(ordinal: usize) -> Result<Cuda> {
+        #[cfg(feature = "cuda-emulator")]
+        if let Some(emulated) = emulator::of_the_environment() {
+            return emulated.map(Cuda::on);
+        }
         Ok(Cuda::on(native::open(ordinal)?))
     }
 

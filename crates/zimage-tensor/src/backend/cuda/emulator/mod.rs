@@ -16,6 +16,19 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// With this variable set, whoever asks for a GPU gets an emulated one with so many bytes of memory: for tests of whole
+/// programs. Only builds for tests have the emulator.
+const VARIABLE: &str = "ZIMAGE_CUDA_EMULATOR";
+
+/// The device that [`VARIABLE`] asks for, if it does.
+pub fn of_the_environment() -> Option<Result<Box<dyn Driver>>> {
+    let value = std::env::var(VARIABLE).ok()?;
+    let what = || format!("{VARIABLE} is {value:?}");
+    let hint = || "it may be a number of bytes, or unset for a real GPU".into();
+    let bytes = value.parse().map_err(|_| Error::Unavailable { what: what(), hint: hint() });
+    Some(bytes.and_then(|bytes| open((9, 0), bytes)))
+}
+
 /// An emulated device of a generation, with so much memory; real memory is only taken for what is allocated.
 ///
 /// # Errors
