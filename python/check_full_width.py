@@ -5,6 +5,7 @@ The tiny goldens cannot show errors that grow with width: 3840 features, 30 head
 the binary make a small picture from the same seed, and prints how far the latents and the pixels are apart.
 
     python check_full_width.py --binary ../target/release/zimage
+    python check_full_width.py --binary ../target/release/zimage --device cuda --compute bf16 --tolerance 0.05
 
 Needs about 6 GB of memory and 3 GB of disk. Exit code 1: farther apart than `--tolerance`.
 """
@@ -58,6 +59,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--binary", type=Path, help="the zimage program; without it only diffusers runs")
     parser.add_argument("--dir", type=Path, help="keep model and results here; a model that is there is used again")
     parser.add_argument("--storage", choices=STORAGE, default="bf16", help="how weights are stored (computed in f32)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both sides compute")
+    parser.add_argument("--compute", default="exact", help="arithmetic of zimage; with bf16 diffusers computes so too")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--refiner-layers", type=int, default=1)
     parser.add_argument("--text-layers", type=int, default=3, help="one more than are computed")
@@ -115,12 +118,13 @@ def make(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def run_diffusers(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    pipeline = ZImagePipeline.from_pretrained(model, dtype=torch.float32)
+    dtype = torch.bfloat16 if arguments.compute == "bf16" else torch.float32
+    pipeline = ZImagePipeline.from_pretrained(model, dtype=dtype).to(arguments.device)
     pipeline.set_progress_bar_config(disable=True)
     kept = {}
 
     def after_step(_pipeline, _index, _timestep, given):
-        kept["latents"] = given["latents"].clone()
+        kept["latents"] = given["latents"].float().cpu()
         return given
 
     picture = pipeline(
@@ -143,6 +147,7 @@ def run_binary(model: Path, folder: Path, arguments: argparse.Namespace) -> None
         str(arguments.binary.resolve()), "generate", arguments.prompt, "--model", str(model),
         "--width", str(arguments.width), "--height", str(arguments.height), "--steps", str(arguments.steps),
         "--seed", str(arguments.seed), "--guidance", str(arguments.guidance),
+        "--device", arguments.device, "--compute", arguments.compute,
         "--save-latents", str(folder / "zimage.safetensors"), "-o", str(folder / "zimage.png"), "-q",
     ]
     subprocess.run(command, check=True)
