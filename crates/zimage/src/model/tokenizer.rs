@@ -131,7 +131,11 @@ impl Kinds {
             ("model.end_of_word_suffix", &model.end_of_word_suffix, none(&model.end_of_word_suffix)),
             ("normalizer", &kinds.normalizer, is_kind(&kinds.normalizer, &["NFC"])),
             ("pre_tokenizer", &kinds.pre_tokenizer, sequence || is_kind(&kinds.pre_tokenizer, &["ByteLevel"])),
-            ("post_processor", &kinds.post_processor, is_kind(&kinds.post_processor, &["ByteLevel"])),
+            (
+                "post_processor",
+                &kinds.post_processor,
+                is_kind(&kinds.post_processor, &["ByteLevel"]) || adds_nothing(&kinds.post_processor),
+            ),
             ("decoder", &kinds.decoder, is_kind(&kinds.decoder, &["ByteLevel"])),
         ];
         match checks.into_iter().find(|(_, _, holds)| !holds) {
@@ -146,6 +150,13 @@ impl Kinds {
 /// Whether a part of the file is absent or of one of these types.
 fn is_kind(part: &Value, known: &[&str]) -> bool {
     part.is_null() || part.get("type").and_then(Value::as_str).is_some_and(|kind| known.contains(&kind))
+}
+
+/// Whether a template has a text's own tokens and nothing else: transformers writes one into files that it saves anew.
+fn adds_nothing(post_processor: &Value) -> bool {
+    let single = post_processor.get("single").and_then(Value::as_array);
+    let is_text = single.is_some_and(|parts| matches!(&parts[..], [part] if part.get("Sequence").is_some()));
+    is_kind(post_processor, &["TemplateProcessing"]) && !post_processor.is_null() && is_text
 }
 
 #[cfg(test)]

@@ -100,4 +100,22 @@ fn tokenizers_of_other_kinds_are_refused_by_name() {
     check("normalizer", serde_json::json!({ "type": "Precompiled", "precompiled_charsmap": "AAAA" }));
     check("pre_tokenizer", serde_json::json!({ "type": "Metaspace" }));
     check("post_processor", serde_json::json!({ "type": "TemplateProcessing" }));
+    let (text, token) =
+        (serde_json::json!({ "Sequence": { "id": "A", "type_id": 0 } }), serde_json::json!({ "SpecialToken": {} }));
+    check("post_processor", serde_json::json!({ "type": "TemplateProcessing", "single": [token, text] }));
+}
+
+#[test]
+fn a_template_that_adds_no_token_changes_nothing() {
+    let json = checkpoint("tiny-a").tokenizer_json().expect("the tiny models have a tokenizer");
+    let mut tokenizer: Value = serde_json::from_slice(&json).expect("it is JSON");
+    let part = |id: &str| serde_json::json!({ "Sequence": { "id": id, "type_id": 0 } });
+    tokenizer["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing", "single": [part("A")], "pair": [part("A"), part("B")], "special_tokens": {},
+    });
+    let ids = |json: &[u8]| {
+        let tokenizer = Tokenizer::from_json(json, "x", 448).expect("a tokenizer like Qwen's");
+        tokenizer.encode("a cat, 猫").expect("a text").ids
+    };
+    assert_eq!(ids(tokenizer.to_string().as_bytes()), ids(&json));
 }
