@@ -59,8 +59,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--binary", type=Path, help="the zimage program; without it only diffusers runs")
     parser.add_argument("--dir", type=Path, help="keep model and results here; a model that is there is used again")
     parser.add_argument("--storage", choices=STORAGE, default="bf16", help="how weights are stored (computed in f32)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where both sides compute")
-    parser.add_argument("--compute", default="exact", help="arithmetic of zimage; with bf16 diffusers computes so too")
+    parser.add_argument("--device", default="cpu", help="where zimage computes; diffusers takes a GPU for cuda if it can")
+    parser.add_argument("--compute", default="exact", help="arithmetic of zimage; diffusers computes in float32")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--refiner-layers", type=int, default=1)
     parser.add_argument("--text-layers", type=int, default=3, help="one more than are computed")
@@ -118,8 +118,8 @@ def make(folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def run_diffusers(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    dtype = torch.bfloat16 if arguments.compute == "bf16" else torch.float32
-    pipeline = ZImagePipeline.from_pretrained(model, dtype=dtype).to(arguments.device)
+    device = "cuda" if arguments.device.startswith("cuda") and torch.cuda.is_available() else "cpu"
+    pipeline = ZImagePipeline.from_pretrained(model, dtype=torch.float32).to(device)
     pipeline.set_progress_bar_config(disable=True)
     kept = {}
 
