@@ -173,9 +173,7 @@ impl Bench {
     /// Those of the model.
     pub fn vae_decode(&self, width: usize, height: usize) -> Result<Stage> {
         let weights = self.weights(Component::Vae, schema::vae::tensors(&self.vae));
-        let floats =
-            if self.device.has_own_memory() { self.device.unquantized(self.device.compute()) } else { Compute::Exact };
-        let device = self.device.clone().with_compute(floats);
+        let device = self.device.clone().with_compute(self.device.unquantized(self.device.compute()));
         let decoder = VaeDecoder::load(&self.vae, &Parameters::new(&weights, &device))?;
         let shape = [self.vae.latent_channels, height / self.vae.downscale(), width / self.vae.downscale()];
         let values = TorchGenerator::new(0).randn(shape.iter().product());

@@ -62,7 +62,7 @@ struct StageReport {
 
 /// Runs every stage, and prints what each took.
 pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
-    let (device, threads) = device(args, progress)?;
+    let (device, threads) = chosen_device(args, progress)?;
     progress.note(&format!("device: {}", device.describe()));
     progress.stage("measuring this machine");
     let peak = Peak::measure();
@@ -117,7 +117,7 @@ pub fn run(args: &BenchArgs, progress: &Progress) -> Result<ExitCode, Failure> {
 }
 
 /// The device with the arithmetic that `generate` would choose for such weights.
-fn device(args: &BenchArgs, progress: &Progress) -> Result<(Device, usize), Failure> {
+fn chosen_device(args: &BenchArgs, progress: &Progress) -> Result<(Device, usize), Failure> {
     let threads = device::threads(args.device.threads.map(usize::from))?;
     let device = device::one(&args.device, &Config::default(), progress)?;
     let bits = if args.precision.is_quantized() { 8 } else { 16 };

@@ -60,11 +60,10 @@ impl Pipeline {
 
     /// Maps the text encoder, or takes the one that an earlier picture kept.
     pub(super) fn load_text_encoder(&self, strategy: Strategy) -> Result<Arc<TextEncoder>> {
-        let mut kept = self.kept();
-        let usable = kept.text_encoder.take().filter(|encoder| encoder.residency() == strategy.text_encoder);
-        let encoder = usable.map_or_else(|| self.read_text_encoder(strategy.text_encoder).map(Arc::new), Ok)?;
-        kept.text_encoder = strategy.keep_rest.then(|| encoder.clone());
-        Ok(encoder)
+        let residency = strategy.text_encoder;
+        let kept = &mut self.kept().text_encoder;
+        let usable = |encoder: &TextEncoder| encoder.residency() == residency;
+        kept_or(kept, strategy.keep_rest, usable, || self.read_text_encoder(residency))
     }
 
     fn read_text_encoder(&self, residency: Residency) -> Result<TextEncoder> {
@@ -77,11 +76,10 @@ impl Pipeline {
     /// Maps the transformer, and lays out as many of its blocks as the strategy says; or takes the one that an earlier
     /// picture kept.
     pub(super) fn load_transformer(&self, strategy: Strategy) -> Result<Arc<Transformer>> {
-        let mut kept = self.kept();
-        let usable = kept.transformer.take().filter(|transformer| transformer.residency() == strategy.transformer);
-        let transformer = usable.map_or_else(|| self.read_transformer(strategy.transformer).map(Arc::new), Ok)?;
-        kept.transformer = strategy.keep_transformer.then(|| transformer.clone());
-        Ok(transformer)
+        let residency = strategy.transformer;
+        let kept = &mut self.kept().transformer;
+        let usable = |transformer: &Transformer| transformer.residency() == residency;
+        kept_or(kept, strategy.keep_transformer, usable, || self.read_transformer(residency))
     }
 
     fn read_transformer(&self, residency: Residency) -> Result<Transformer> {
@@ -93,10 +91,7 @@ impl Pipeline {
 
     /// Reads the decoder half of the VAE, or takes the one that an earlier picture kept.
     pub(super) fn load_vae_decoder(&self, strategy: Strategy) -> Result<Arc<VaeDecoder>> {
-        let mut kept = self.kept();
-        let decoder = kept.vae_decoder.take().map_or_else(|| self.read_vae_decoder().map(Arc::new), Ok)?;
-        kept.vae_decoder = strategy.keep_rest.then(|| decoder.clone());
-        Ok(decoder)
+        kept_or(&mut self.kept().vae_decoder, strategy.keep_rest, |_| true, || self.read_vae_decoder())
     }
 
     fn read_vae_decoder(&self) -> Result<VaeDecoder> {
@@ -127,4 +122,19 @@ impl Drop for Pipeline {
     fn drop(&mut self) {
         self.forget_kept();
     }
+}
+
+/// What was kept, if it is usable, or what is read anew; kept for the next picture if `keeps`.
+fn kept_or<T>(
+    kept: &mut Option<Arc<T>>,
+    keeps: bool,
+    usable: impl FnOnce(&T) -> bool,
+    read: impl FnOnce() -> Result<T>,
+) -> Result<Arc<T>> {
+    let component = match kept.take().filter(|component| usable(component)) {
+        Some(component) => component,
+        None => Arc::new(read()?),
+    };
+    *kept = keeps.then(|| component.clone());
+    Ok(component)
 }

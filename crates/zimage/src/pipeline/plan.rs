@@ -295,14 +295,12 @@ impl Pipeline {
             return self.plan_vae_on_device(name, picture, pixels);
         }
         // Convolution weights are widened to f32 when they are read, beside the mapped file.
-        let half = if name == DECODE { "decoder." } else { "encoder." };
-        let specs = self.checkpoint.specs(Component::Vae);
-        let widened: usize = specs.iter().filter(|spec| spec.name.starts_with(half)).map(|spec| spec.elements()).sum();
+        let widened = self.values_of_half(name);
         let planes = if name == DECODE { decoder_planes(c) } else { encoder_planes(c) };
         Ok(Phase {
             name,
             weights_bytes: self.weights_bytes(Component::Vae)?,
-            working_bytes: F32 * (planes * pixels + 6 * picture + widened as u64 + convolution_values(c)),
+            working_bytes: F32 * (planes * pixels + 6 * picture + widened + convolution_values(c)),
             flop: vae_flop(c, picture),
         })
     }
@@ -311,19 +309,23 @@ impl Pipeline {
     /// picture is widened to f32 at the end.
     fn plan_vae_on_device(&self, name: &'static str, picture: u64, pixels: u64) -> Result<Phase> {
         let c = self.checkpoint.vae_config();
-        let half = if name == DECODE { "decoder." } else { "encoder." };
-        let specs = self.checkpoint.specs(Component::Vae);
-        let values: usize = specs.iter().filter(|spec| spec.name.starts_with(half)).map(|spec| spec.elements()).sum();
         let planes = if name == DECODE { decoder_planes_on_device(c) } else { encoder_planes_on_device(c) };
         let weights = self.weight_bytes(Component::Vae)?;
         let widest = c.block_out_channels.iter().max().map_or(0, |&channels| channels as u64);
         let scratch = weights.value_bytes() * 9 * widest * widest + weights.linear_scratch(widest);
         Ok(Phase {
             name,
-            weights_bytes: F32 * values as u64,
+            weights_bytes: F32 * self.values_of_half(name),
             working_bytes: weights.value_bytes() * (planes * pixels + 3 * picture) + F32 * 3 * picture + scratch,
             flop: vae_flop(c, picture),
         })
+    }
+
+    /// Values of the parameters of the half of the VAE that a phase uses.
+    fn values_of_half(&self, name: &str) -> u64 {
+        let half = if name == DECODE { "decoder." } else { "encoder." };
+        let specs = self.checkpoint.specs(Component::Vae);
+        specs.iter().filter(|spec| spec.name.starts_with(half)).map(|spec| spec.elements() as u64).sum()
     }
 
     fn weights_bytes(&self, component: Component) -> Result<u64> {

@@ -32,6 +32,8 @@ pub struct WeightBytes {
 /// Bytes of a component in a device's own memory.
 #[derive(Clone, Copy, Debug)]
 struct DeviceBytes {
+    /// A block that stays.
+    block: u64,
     /// What is there whenever the component is.
     outside: u64,
     /// Blocks that run once per prompt.
@@ -73,7 +75,7 @@ impl WeightBytes {
     /// The same in a device's own memory: all of it, or as many blocks as fit beside the room that the others pass
     /// through. The pages of the file are left to the system.
     fn fit_device(self, device: DeviceBytes, available: u64) -> (Residency, u64) {
-        let DeviceBytes { outside, once, widened, passage } = device;
+        let DeviceBytes { outside, once, widened, passage, .. } = device;
         let whole = outside + once + self.blocks as u64 * self.prepared + widened;
         if whole <= available {
             return (Residency { prepared_blocks: self.blocks, prepared_once: true, streamed: false }, whole);
@@ -142,10 +144,8 @@ impl Pipeline {
         let (compute, value) = (device.compute(), device.activation_bytes());
         let (prepared, own) = if device.has_own_memory() {
             let mut own = device_bytes(&device, &weights, &specs, names)?;
-            own.1.outside += self.adapters.size_bytes(component);
-            (own.0, Some(own.1))
-        } else if blocks == 0 {
-            (0, None)
+            own.outside += self.adapters.size_bytes(component);
+            (own.block, Some(own))
         } else {
             (prepared_bytes(&specs, "layers.0."), None)
         };
@@ -153,16 +153,11 @@ impl Pipeline {
     }
 }
 
-/// Bytes of a block that stays in a device's own memory, and those of all else.
-fn device_bytes(
-    device: &Device,
-    weights: &Weights,
-    specs: &[TensorSpec],
-    blocks: &[&str],
-) -> Result<(u64, DeviceBytes)> {
+/// What a component takes of a device's own memory; `blocks` are the names of those that can stay one by one.
+fn device_bytes(device: &Device, weights: &Weights, specs: &[TensorSpec], blocks: &[&str]) -> Result<DeviceBytes> {
     let linear = linear_without_bias(specs);
-    let (mut block, mut slot, mut streamed) = (0, 0, 0);
-    let mut bytes = DeviceBytes { outside: 0, once: 0, widened: 0, passage: 0 };
+    let (mut slot, mut streamed) = (0, 0);
+    let mut bytes = DeviceBytes { block: 0, outside: 0, once: 0, widened: 0, passage: 0 };
     for spec in specs {
         // Rows of the table are looked up in the file.
         if spec.role == Role::Embedding {
@@ -183,13 +178,13 @@ fn device_bytes(
         }
         (slot, streamed) = (slot.max(stored), streamed.max(placed.streamed));
         if spec.name.starts_with("layers.0.") {
-            block += placed.stays;
+            bytes.block += placed.stays;
         } else if !blocks.iter().any(|name| spec.name.starts_with(name)) {
             bytes.once += placed.stays;
         }
     }
     bytes.passage = 2 * slot + streamed;
-    Ok((block, bytes))
+    Ok(bytes)
 }
 
 /// Bytes of the layers below `prefix` that have no bias, laid out for integer dot products.
