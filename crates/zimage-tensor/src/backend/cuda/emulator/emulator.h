@@ -1,11 +1,12 @@
 // A device's threads on one thread of the CPU. This text stands in front of primitives.cuh.
 //
 // Each thread of a block has a stack of its own and runs until it comes to a call that others must come to as well;
-// then the next one runs. When all 32 lanes of a warp are at the same call it is done for all of them at once, and when
-// all threads of a block are at a barrier they go on. Where some never come, the block ends with a message.
+// then the next one runs. When all 32 lanes of a warp are at the same call it is done for all of them at once, and so
+// it is for the four warps of a warpgroup; when all threads of a block are at a barrier they go on. Where some never
+// come, the block ends with a message.
 //
 // What would be a race on a device is found by being nasty: the order of threads is turned around at every step and in
-// every other block, shared memory begins as NaN, and asynchronous copies arrive as late as they may.
+// every other block, shared memory begins as NaN, and asynchronous copies and products arrive as late as they may.
 
 #include <math.h>
 
@@ -19,6 +20,7 @@
 namespace emulator {
 
 constexpr uint32_t LANES = 32;
+constexpr uint32_t WARPS_OF_GROUP = 4;
 constexpr size_t STACK_BYTES = 64 * 1024;
 // Bytes behind shared memory, and what they are.
 constexpr size_t GUARD_BYTES = 1024;
@@ -26,7 +28,10 @@ constexpr uint8_t GUARDED = 0xa5;
 // Lies at the end of every stack.
 constexpr uint64_t SENTINEL = 0x5ea1ed0fc0ffee00;
 
-enum class State { Fresh, Running, AtWarp, AtBlock, Done };
+// Where shared memory begins, in its own addresses: as far as its alignment promises, and no further.
+constexpr uint32_t SHARED_AT = 1024 + 128;
+
+enum class State { Fresh, Running, AtWarp, AtGroup, AtBlock, Done };
 
 // Something that a warp does together, over what each lane brings.
 using Work = void (*)(void** operands);
@@ -38,6 +43,27 @@ struct Copy {
     uint32_t group;
 };
 
+// The last copy into 16 bytes of shared memory, as the thread counts its fences when it arrives.
+struct Arrival {
+    uint32_t thread, fences;
+};
+constexpr uint32_t NOBODY = ~0u;
+
+// d (64, 128) = a b, plus d where it `adds`: what a thread asked its warpgroup for. See warpgroups.h.
+struct GroupProduct {
+    float* d;
+    const uint32_t* a;  // in registers, or null
+    uint64_t a_at, b_at;
+    bool b_is_across, adds;
+    uint32_t group;
+};
+
+// Sums of products that are not done: d is NaN until then.
+struct GroupSums {
+    float* d;
+    std::vector<float> values;
+};
+
 struct Thread {
     State state;
     void* stack;
@@ -46,6 +72,12 @@ struct Thread {
     void* operand;
     uint32_t groups;  // of copies, ended so far
     std::vector<Copy> copies;
+    uint32_t fences;          // that made copies visible to products, so far
+    uint32_t product_groups;  // ended so far
+    uint32_t pending_groups;  // those that it does not wait for
+    bool fenced;              // registers, since products were waited for
+    std::vector<GroupProduct> products;
+    std::vector<GroupSums> sums;
 };
 
 // What kernels see of the block that runs on this thread of the CPU, and the block itself.
@@ -63,6 +95,8 @@ struct Here {
     std::vector<Thread> all;
     std::vector<void*> stacks;  // free ones
     std::vector<uint8_t> memory;
+    uint32_t shared_bytes;
+    std::vector<Arrival> arrivals;  // for each 16 bytes of shared memory, and one for what is elsewhere
 };
 
 static thread_local Here* here = nullptr;
@@ -176,13 +210,13 @@ static void resume(uint32_t index)
         here->stacks.push_back(thread.stack);
 }
 
-// Runs a warp until all its lanes are at a barrier of the block, or done.
+// Runs a warp until all its lanes are at a barrier of the block, wait for products of their warpgroup, or are done.
 static void run_warp(uint32_t warp, bool backwards)
 {
     Thread* lanes = &here->all[warp * LANES];
     void* operands[LANES];
     for (;; backwards = !backwards) {
-        uint32_t at_warp = 0, at_block = 0, done = 0;
+        uint32_t at_warp = 0, at_group = 0, at_block = 0, done = 0;
         Work work = nullptr;
         bool same = true;
         for (uint32_t i = 0; i < LANES; i++) {
@@ -192,6 +226,7 @@ static void run_warp(uint32_t warp, bool backwards)
                 resume(warp * LANES + lane);
             if (here->failure)
                 return;
+            at_group += thread.state == State::AtGroup;
             at_block += thread.state == State::AtBlock;
             done += thread.state == State::Done;
             if (thread.state != State::AtWarp)
@@ -200,7 +235,7 @@ static void run_warp(uint32_t warp, bool backwards)
             same = same && thread.work == work;
             operands[lane] = thread.operand;
         }
-        if (done == LANES || at_block == LANES)
+        if (done == LANES || at_block == LANES || at_group == LANES)
             return;
         if (at_warp != LANES || !same) {
             here->failure = "the threads of a warp do not all come to the same barrier, shuffle or product";
@@ -213,13 +248,38 @@ static void run_warp(uint32_t warp, bool backwards)
     }
 }
 
-static void run_threads()
+// In warpgroups.h.
+static void finish_products(Thread* threads);
+
+// Runs a warpgroup, or the few warps that are the last ones, until all threads are at a barrier of the block, or done.
+static void run_group(uint32_t group, bool backwards)
 {
-    uint32_t warps = here->threads / LANES;
-    bool backwards = (here->block[0] + here->block[1] + here->block[2]) % 2;
+    uint32_t first = group * WARPS_OF_GROUP, warps = std::min(WARPS_OF_GROUP, here->threads / LANES - first);
+    Thread* threads = &here->all[first * LANES];
     for (;; backwards = !backwards) {
         for (uint32_t i = 0; i < warps && !here->failure; i++)
-            run_warp(backwards ? warps - 1 - i : i, backwards);
+            run_warp(first + (backwards ? warps - 1 - i : i), backwards);
+        auto waits = [](const Thread& thread) { return thread.state == State::AtGroup; };
+        uint32_t waiting = std::count_if(threads, threads + warps * LANES, waits);
+        if (here->failure || waiting == 0)
+            return;
+        if (waiting != WARPS_OF_GROUP * LANES) {
+            here->failure = "the warps of a warpgroup do not all wait for its products";
+            return;
+        }
+        finish_products(threads);
+        for (uint32_t i = 0; i < waiting; i++)
+            threads[i].state = State::Running;
+    }
+}
+
+static void run_threads()
+{
+    uint32_t groups = (here->threads / LANES + WARPS_OF_GROUP - 1) / WARPS_OF_GROUP;
+    bool backwards = (here->block[0] + here->block[1] + here->block[2]) % 2;
+    for (;; backwards = !backwards) {
+        for (uint32_t i = 0; i < groups && !here->failure; i++)
+            run_group(backwards ? groups - 1 - i : i, backwards);
         if (here->failure)
             return;
         uint32_t done = 0;
@@ -255,14 +315,23 @@ extern "C" const char* emulator_run(
     std::memset(own.shared, 0xff, shared_bytes);
     uint8_t* guard = own.shared + shared_bytes;
     std::memset(guard, GUARDED, GUARD_BYTES);
+    own.shared_bytes = shared_bytes;
+    own.arrivals.assign(shared_bytes / 16 + 2, {NOBODY, 0});
     if (own.all.size() < threads)
         own.all.resize(threads);
     for (uint32_t i = 0; i < threads; i++) {
-        own.all[i].state = State::Fresh;
-        own.all[i].groups = 0;
-        own.all[i].copies.clear();
+        Thread& thread = own.all[i];
+        thread.state = State::Fresh;
+        thread.groups = thread.fences = thread.product_groups = 0;
+        thread.fenced = false;
+        thread.copies.clear();
+        thread.products.clear();
+        thread.sums.clear();
     }
     run_threads();
+    for (uint32_t i = 0; i < threads && !own.failure; i++)
+        if (!own.all[i].products.empty())
+            own.failure = "nobody waits for a product of a warpgroup";
     auto whole = [](uint8_t byte) { return byte == GUARDED; };
     if (!own.failure && !std::all_of(guard, guard + GUARD_BYTES, whole))
         own.failure = "a block wrote behind its shared memory";
@@ -296,6 +365,17 @@ static uint32_t atomic_min(uint32_t* place, uint32_t value)
     while (value < old && !__atomic_compare_exchange_n(place, &old, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
     return old;
+}
+
+static Arrival& arrival_at(const void* place)
+{
+    size_t bytes = static_cast<const uint8_t*>(place) - here->shared;
+    return bytes < here->shared_bytes ? here->arrivals[bytes / 16] : here->arrivals.back();
+}
+
+static uint32_t shared_address(const void* place)
+{
+    return SHARED_AT + uint32_t(static_cast<const uint8_t*>(place) - here->shared);
 }
 
 static void sync_threads()
@@ -445,6 +525,7 @@ static void copy_async_wait(uint32_t pending)
             std::memcpy(copy.to, copy.from, 16);
         else
             std::memset(copy.to, 0, 16);
+        arrival_at(copy.to) = {here->thread, thread.fences};
     }
     auto kept = std::remove_if(thread.copies.begin(), thread.copies.end(), arrives);
     thread.copies.erase(kept, thread.copies.end());

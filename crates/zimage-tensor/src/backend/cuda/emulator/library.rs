@@ -86,7 +86,7 @@ pub fn source(name: &'static str) -> Result<&'static Source> {
 
 /// The library of a source, which may be there from an earlier run.
 fn compile(name: &str) -> Result<PathBuf> {
-    let text = format!("{}\n{}", include_str!("emulator.h"), kernels::text(name));
+    let text = [include_str!("emulator.h"), include_str!("warpgroups.h"), &kernels::text(name)].join("\n");
     let compiler = compiler();
     let mut hasher = DefaultHasher::new();
     (&text, FLAGS, machine_flags(), &compiler).hash(&mut hasher);

@@ -8,6 +8,8 @@ mod library;
 mod memory;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod warpgroup_tests;
 
 use super::driver::{Address, Driver, Gemm, Launch, Moment, Pinned, Properties};
 use crate::{Error, Result};

@@ -5,11 +5,11 @@ use super::{library, open};
 use crate::Error;
 use zimage_kernels::blocks::{Encoder, Format};
 
-fn device() -> Box<dyn Driver> {
+pub(super) fn device() -> Box<dyn Driver> {
     open((9, 0), 96 << 30).expect("a C++ compiler")
 }
 
-fn values(count: usize) -> Vec<f32> {
+pub(super) fn values(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37 % 101) as f32 - 50.0) / 16.0).collect()
 }
 
@@ -21,13 +21,13 @@ fn words_of(values: &[u32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn encoded(encoder: Encoder, values: &[f32]) -> Vec<u8> {
+pub(super) fn encoded(encoder: Encoder, values: &[f32]) -> Vec<u8> {
     let mut bytes = vec![0; encoder.format().row_bytes(values.len())];
     encoder.encode(values, &mut bytes);
     bytes
 }
 
-fn put(device: &dyn Driver, bytes: &[u8]) -> Address {
+pub(super) fn put(device: &dyn Driver, bytes: &[u8]) -> Address {
     let address = device.allocate(bytes.len()).expect("memory");
     device.upload(address, bytes).expect("an upload");
     address
@@ -39,11 +39,11 @@ fn words(device: &dyn Driver, address: Address, count: usize) -> Vec<u32> {
     bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().expect("four bytes"))).collect()
 }
 
-fn floats(device: &dyn Driver, address: Address, count: usize) -> Vec<f32> {
+pub(super) fn floats(device: &dyn Driver, address: Address, count: usize) -> Vec<f32> {
     words(device, address, count).into_iter().map(f32::from_bits).collect()
 }
 
-fn launch(kernel: &'static str, blocks: u32, threads: u32, shared_bytes: u32, args: Args) -> Launch {
+pub(super) fn launch(kernel: &'static str, blocks: u32, threads: u32, shared_bytes: u32, args: Args) -> Launch {
     Launch { source: "selftest", kernel, grid: [blocks, 1, 1], threads, shared_bytes, args }
 }
 

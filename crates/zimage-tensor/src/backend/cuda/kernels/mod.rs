@@ -11,7 +11,7 @@ pub const SOURCES: &[(&str, &str)] = &[
     ("quantize", concat!(include_str!("formats.cuh"), include_str!("quantize.cu"))),
     ("rows", include_str!("rows.cu")),
     #[cfg(test)]
-    ("selftest", include_str!("selftest.cu")),
+    ("selftest", concat!(include_str!("hopper.cuh"), include_str!("selftest.cu"))),
 ];
 
 /// What all sources are written in.

@@ -90,6 +90,57 @@ DEVICE void transpose_four(const Transpose& a)
 }
 KERNEL(transpose_four, Transpose)
 
+struct MultiplyTogether {
+    float* out;
+    const u32* x;      // (64, 16), in pairs
+    const u32* image;  // of shared memory
+    u32 bytes;
+    u32 a[2];          // descriptions of factors without their begin, the lower half first; `a` begins with the image
+    u32 b[2];
+    u32 b_at;
+    u32 across;
+    u32 left_out;      // what a kernel must not: 1 and 2 the fences, 3 the wait; by one warp 4 the wait, 5 the product
+};
+
+// out (64, 128) = twice the product of two factors in shared memory by a warpgroup; or 1 + x b, where b is `across`.
+DEVICE void multiply_together(const MultiplyTogether& a)
+{
+    DYNAMIC_SHARED(u8, bytes);
+    u8* const image = bytes + (1024 - shared_address(bytes) % 1024) % 1024;
+    for (u32 i = 16 * THREAD; i < a.bytes; i += 16 * THREADS)
+        copy_async_16(image + i, a.image + i / 4);
+    copy_async_commit();
+    copy_async_wait<0>();
+    if (a.left_out != 1)
+        fence_copies();
+    sync_threads();
+    auto begin = [](const u8* place) { return (u64)((shared_address(place) & 0x3ffff) >> 4); };
+    const u64 a_at = begin(image) | a.a[0] | (u64)a.a[1] << 32;
+    const u64 b_at = begin(image + a.b_at) | a.b[0] | (u64)a.b[1] << 32;
+    const bool is_apart = WARP == 3;
+    u32 x[4];
+    float sums[64];
+    const u32 row = WARP * 16 + LANE / 4, pair = LANE % 4;
+    for (u32 i = 0; i < 4; i++)
+        x[i] = a.x[(row + i % 2 * 8) * 8 + pair + i / 2 * 4];
+    for (u32 i = 0; i < 64; i++)
+        sums[i] = 1.0f;
+    if (a.left_out != 2)
+        fence_sums(sums);
+    if (a.across) {
+        product_64x128(sums, x, b_at);
+    } else {
+        product_64x128(sums, a_at, b_at, false);
+        product_64x128(sums, a_at, b_at, !(a.left_out == 5 && is_apart));
+    }
+    commit_products();
+    if (a.left_out != 3 && !(a.left_out == 4 && is_apart))
+        wait_for_products<0>(sums);
+    for (u32 i = 0; i < 64; i++)
+        a.out[(row + i % 4 / 2 * 8) * 128 + i / 4 * 8 + pair * 2 + i % 2] = sums[i];
+}
+KERNEL_BOUNDED(multiply_together, MultiplyTogether, 128)
+
 struct Late {
     float* out;
     const float* x;

@@ -42,12 +42,15 @@ DEVICE void mma_f16_16816(float d[4], const u32 a[4], const u32 b[2])
 #endif
 }
 
-#ifdef __CUDACC_RTC__
+// Where something lies within shared memory, in bytes.
 DEVICE u32 shared_address(const void* place)
 {
+#ifdef __CUDACC_RTC__
     return (u32)__cvta_generic_to_shared(place);
-}
+#else
+    return emulator::shared_address(place);
 #endif
+}
 
 // Matrices of 8 rows of 16 bytes from shared memory: the lanes from 8 i on give the rows of matrix i, and of each
 // matrix a lane gets the two values of 2 bytes in row g from column 2t on; transposed, those in column g from row 2t
