@@ -1,14 +1,22 @@
 //! Attention: which kernel serves which head, and the long heads that are served by products of matrices.
 
+#[cfg(test)]
+mod device_tests;
+mod hopper;
+#[cfg(all(test, feature = "cuda-emulator"))]
+mod tests;
+
+pub use hopper::Hopper;
+
 use super::driver::{Address, Args, Element, Gemm, MatrixAt};
 use super::{Attention, Buffer, Cuda, kernel_of};
 use crate::meter::Kind;
 use crate::{Compute, Mask};
 use std::f32::consts::LOG2_E;
 
-/// Queries of a block of `attention.cu`.
+/// Queries of a block of `attention.cu` and `attention_hopper.cu`.
 const QUERIES: usize = 128;
-/// Threads of such a block.
+/// Threads of a block of `attention.cu`.
 const FLASH_THREADS: u32 = 128;
 /// Queries of a block of `attention_tiled`.
 const TILED_QUERIES: usize = 64;
@@ -27,19 +35,21 @@ const STRIP_BYTES: usize = if cfg!(test) { 0 } else { 128 << 20 };
 /// step is 2^-17 then, far below the errors of sums. Queries and keys are normalized, and need nothing.
 const F16_RANGE: f32 = 128.0;
 
-/// A kernel of `attention.cu`.
+/// A kernel of `attention.cu` or `attention_hopper.cu`.
 #[derive(Clone, Copy, Debug)]
 struct Flash {
+    source: &'static str,
     name: &'static str,
     /// What is multiplied.
     element: Element,
     head_dim: usize,
-    /// Keys of a tile.
-    keys: usize,
+    threads: u32,
+    /// Bytes of a block's tiles of queries, keys and values.
+    shared_bytes: usize,
 }
 
 impl Flash {
-    /// The kernel for such heads, on a device that lets a block have so much shared memory.
+    /// The kernel of `attention.cu` for such heads, on a device that lets a block have so much shared memory.
     fn of(element: Element, head_dim: usize, shared_bytes: u32) -> Option<Flash> {
         // Where a block may have so much, a multiprocessor has room for two blocks with the larger tiles of keys.
         let is_large = shared_bytes > 160 << 10;
@@ -51,12 +61,8 @@ impl Flash {
             (Element::F16, 64) => ("attention_64_by_64_f16", 64),
             _ => return None,
         };
-        Some(Flash { name, element, head_dim, keys })
-    }
-
-    /// Bytes of a block's tiles of queries, keys and values.
-    fn shared_bytes(self) -> usize {
-        self.element.bytes() * (QUERIES + 2 * self.keys) * self.head_dim
+        let shared_bytes = element.bytes() * (QUERIES + 2 * keys) * head_dim;
+        Some(Flash { source: "attention", name, element, head_dim, threads: FLASH_THREADS, shared_bytes })
     }
 }
 
@@ -96,6 +102,7 @@ impl Cuda {
             element => element,
         };
         let kernel = Flash::of(halves, shape.head_dim, self.properties().shared_bytes);
+        let kernel = kernel.map(|kernel| self.on_hopper(kernel));
         self.port.measure(Kind::Attention, shape.flop(), || {
             if let Some(kernel) = kernel {
                 return self.flash(q, k, v, shape, kernel);
@@ -127,7 +134,7 @@ impl Cuda {
         let out = self.take(self.element(), q.len());
         let args = operands.args(&out).size(operands.is_causal().into()).float(operands.scale()).float(unscale);
         let grid = [shape.queries.div_ceil(QUERIES), shape.heads, 1];
-        self.run("attention", kernel.name, grid, FLASH_THREADS, kernel.shared_bytes(), args);
+        self.run(kernel.source, kernel.name, grid, kernel.threads, kernel.shared_bytes, args);
         out
     }
 
@@ -216,29 +223,4 @@ struct Strip {
     head: usize,
     first: usize,
     rows: usize,
-}
-
-#[cfg(all(test, feature = "cuda-emulator"))]
-mod tests {
-    use super::super::emulator;
-    use super::*;
-
-    #[test]
-    fn tiles_that_leave_room_in_little_shared_memory_give_the_same() {
-        let cuda = Cuda::on(emulator::open((9, 0), 96 << 30).expect("a C++ compiler")).with_compute(Compute::Bf16);
-        let values = |seed: usize, count| (0..count).map(move |i| ((i * i + seed * i) % 257) as f32 / 128.0 - 1.0);
-        let operand = |seed, count| cuda.upload(&values(seed, count).collect::<Vec<f32>>());
-        let (q, k, v) = (operand(1, 200 * 256), operand(2, 200 * 128), operand(3, 200 * 128));
-        for mask in [Mask::None, Mask::Causal] {
-            let shape = Attention { queries: 200, keys: 200, heads: 2, kv_heads: 1, head_dim: 128, mask };
-            let with = |shared_bytes| {
-                let kernel = Flash::of(Element::Bf16, 128, shared_bytes).expect("heads of 128");
-                (cuda.download(&cuda.flash(&q, &k, &v, shape, kernel)), kernel.keys)
-            };
-            let ((large, 64), (small, 32)) = (with(227 << 10), with(99 << 10)) else { panic!("tiles of other sizes") };
-            assert!(large.iter().zip(&small).all(|(a, b)| (a - b).abs() <= 0.01), "{mask:?}: {large:?} {small:?}");
-            assert!(large.iter().any(|value| value.abs() > 0.1), "{mask:?}: values that differ from nothing");
-            cuda.check().expect("nothing went wrong");
-        }
-    }
 }

@@ -7,7 +7,7 @@
 //! linear.rs       linear layers: weights in device memory, widened  kernels/decode.cu
 //! stream.rs       weights that are brought over for each use
 //! quantize.rs     activations in 8 bits                             kernels/quantize.cu
-//! attention.rs                                                      kernels/{attention,attention_tiled}.cu
+//! attention.rs    and attention/: which kernel serves which head    kernels/attention{,_hopper,_tiled}.cu
 //! pictures.rs     convolutions and group norms                      kernels/{pictures,convolutions}.cu
 //! memory.rs       device memory, and what went wrong
 //! timed.rs        how long work took
@@ -35,6 +35,7 @@ mod rows;
 mod stream;
 mod timed;
 
+use attention::Hopper;
 pub use driver::Properties;
 pub use linear::Placed;
 pub use memory::{Buffer, Memory};
@@ -65,6 +66,7 @@ pub struct Cuda {
     port: Arc<Port>,
     pool: Pool<Memory>,
     stream: Arc<Stream>,
+    hopper: Arc<Hopper>,
     compute: Compute,
 }
 
@@ -93,7 +95,8 @@ impl Cuda {
     pub(crate) fn on(driver: Box<dyn Driver>) -> Cuda {
         let port = Arc::new(Port::new(driver));
         let pool = Pool::new(port.clone());
-        let cuda = Cuda { pool, port, stream: Arc::default(), compute: Compute::Exact };
+        let (stream, hopper) = (Arc::default(), Arc::default());
+        let cuda = Cuda { pool, port, stream, hopper, compute: Compute::Exact };
         let compute = cuda.natural_compute();
         cuda.with_compute(compute)
     }

@@ -6,7 +6,8 @@
 //
 // Floor: 4 * queries * keys * heads * head_dim operations. For 4096 tokens and 30 heads of 128 that is 258 GFLOP, 0.26
 // ms at the 990 TFLOP/s that an H100's tensor cores reach by wgmma; by mma.sync, which all generations have, they reach
-// about 0.6 of that, so 0.43 ms. Memory is no limit: q, k, v and out are 126 MB, 0.04 ms.
+// about 0.6 of that, so 0.43 ms: attention_hopper.cu is for those that have better. Memory is no limit: q, k, v and out
+// are 126 MB, 0.04 ms.
 //
 // Shape: 128 queries by 4 warps, so that each has 32: every fragment of keys and values that is read from shared memory
 // is multiplied twice, and with 16 queries per warp shared memory would be as busy as the tensor cores. The price is

@@ -3,6 +3,7 @@
 /// The sources by their names, without what stands in front of each. Tests have one that uses each primitive.
 pub const SOURCES: &[(&str, &str)] = &[
     ("attention", include_str!("attention.cu")),
+    ("attention_hopper", concat!(include_str!("hopper.cuh"), include_str!("attention_hopper.cu"))),
     ("attention_tiled", include_str!("attention_tiled.cu")),
     ("convolutions", include_str!("convolutions.cu")),
     ("decode", concat!(include_str!("formats.cuh"), include_str!("decode.cu"))),
