@@ -40,11 +40,25 @@ impl Cuda {
         let serves = (KERNEL.element, KERNEL.head_dim) == (kernel.element, kernel.head_dim);
         if serves
             && self.properties().capability == CAPABILITY
-            && *self.hopper.agrees.get_or_init(|| self.agree(KERNEL, kernel))
+            && *self.hopper.agrees.get_or_init(|| self.is_as_expected(kernel))
         {
             return KERNEL;
         }
         kernel
+    }
+
+    /// Whether the kernel is as good as the other; a device on which it is not is slower than it could be, so that is said.
+    fn is_as_expected(&self, other: Flash) -> bool {
+        let agrees = self.agree(KERNEL, other);
+        if !agrees {
+            let device = &self.properties().name;
+            tracing::warn!(
+                "{} does not compute on {device} what {} does, which is used in its place",
+                KERNEL.name,
+                other.name
+            );
+        }
+        agrees
     }
 
     /// Whether two kernels compute the same for some heads: with tiles that are full and one that is not, with queries
