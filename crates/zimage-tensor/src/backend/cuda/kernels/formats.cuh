@@ -1,5 +1,6 @@
 // How files store weights: what the bytes of eight neighbouring values mean, for every format. The meaning is that of
-// zimage-kernels' `blocks`, to the bit. This text stands in front of decode.cu and quantize.cu.
+// zimage-kernels' `blocks`, to the bit. This text stands in front of decode.cu, quantize.cu and
+// linear_quantized.cu.
 //
 // A thread has eight values at a time, which begin at a multiple of eight in their row: no scale changes among them, they
 // are a whole number of bytes in every format, and eight halves are the sixteen bytes that a thread writes at once.
@@ -58,6 +59,8 @@ DEVICE u64 bytes_at(const u8* p, u32 count)
         const u32* parts = reinterpret_cast<const u32*>(p);
         return (u64)parts[1] << 32 | parts[0];
     }
+    if (count == 4 && place % 4 == 0)
+        return *reinterpret_cast<const u32*>(p);
     if (count % 2 == 0 && place % 2 == 0) {
         const u16* parts = reinterpret_cast<const u16*>(p);
         for (u32 i = 0; i < count / 2; i++)
@@ -392,8 +395,9 @@ DEVICE void rotate(float v[8])
 template <typename Packed> struct Scaled {
     DEVICE void eight(const Stored& a, u32 row, u32 col, u32 count, float v[8])
     {
-        const u8* p = a.values + (u64)row * a.row_bytes + (u64)col * a.bits / 8;
-        u64 word = bytes_at(p, (count * a.bits + 7) / 8), place = scale_place(a, row, col);
+        u32 bits = Packed::BITS ? Packed::BITS : a.bits;
+        const u8* p = a.values + (u64)row * a.row_bytes + (u64)col * bits / 8;
+        u64 word = bytes_at(p, (count * bits + 7) / 8), place = scale_place(a, row, col);
         float scale = times(line_at(a, a.scales, place), a.factor);
         // A negative zero as bias changes no number, not even the sign of a zero.
         float bias = a.biases ? line_at(a, a.biases, place) : -0.0f;
@@ -406,6 +410,7 @@ template <typename Packed> struct Scaled {
 
 // Numbers from 0 on of any width: one after the other from the lowest bit on.
 struct Stream {
+    static constexpr u32 BITS = 0;  // the matrix tells
     DEVICE float number(const Stored& a, u64 word, u32 k)
     {
         return (float)((u32)(word >> (k * a.bits)) & ((1u << a.bits) - 1));
@@ -414,6 +419,7 @@ struct Stream {
 
 // Eight bits each.
 template <float value(u32)> struct Whole {
+    static constexpr u32 BITS = 8;
     DEVICE float number(const Stored&, u64 word, u32 k)
     {
         return value(byte_of(word, k));
@@ -422,6 +428,7 @@ template <float value(u32)> struct Whole {
 
 // Four bits each, in either order.
 template <float value(u32)> struct Nibbles {
+    static constexpr u32 BITS = 4;
     DEVICE float number(const Stored& a, u64 word, u32 k)
     {
         return value((u32)word >> ((k ^ a.flip) * 4) & 15u);
@@ -446,31 +453,47 @@ DEVICE float e2m1(u32 code)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Every format by the end of its kernels' names.
+// Every format by the end of its kernels' names, in families whose kernels are compiled together where they are large:
+// a file mostly has one.
 
-#define FOR_EVERY_FORMAT(MAKE)                        \
-    MAKE(f32, F32)                                    \
-    MAKE(bf16, Halves<bf16>)                          \
-    MAKE(f16, Halves<f16>)                            \
-    MAKE(f8_e4m3, Bytes<e4m3>)                        \
-    MAKE(f8_e5m2, Bytes<e5m2>)                        \
-    MAKE(scaled_f16, ScaledHalves)                    \
-    MAKE(q8_0, Blocks<Q8_0>)                          \
-    MAKE(q4_0, Blocks<Q4_0>)                          \
-    MAKE(q4_1, Blocks<Q4_1>)                          \
-    MAKE(q5_0, Blocks<Q5_0>)                          \
-    MAKE(q5_1, Blocks<Q5_1>)                          \
-    MAKE(q2_k, Blocks<Q2K>)                           \
-    MAKE(q3_k, Blocks<Q3K>)                           \
-    MAKE(q4_k, Blocks<Q4K>)                           \
-    MAKE(q5_k, Blocks<Q5K>)                           \
-    MAKE(q6_k, Blocks<Q6K>)                           \
-    MAKE(iq4_nl, Blocks<Iq4Nl>)                       \
+#define FOR_WIDE_FORMATS(MAKE) \
+    MAKE(f32, F32)             \
+    MAKE(bf16, Halves<bf16>)   \
+    MAKE(f16, Halves<f16>)     \
+    MAKE(scaled_f16, ScaledHalves)
+
+#define FOR_BLOCKS_OF_32(MAKE) \
+    MAKE(q8_0, Blocks<Q8_0>)   \
+    MAKE(q4_0, Blocks<Q4_0>)   \
+    MAKE(q4_1, Blocks<Q4_1>)   \
+    MAKE(q5_0, Blocks<Q5_0>)   \
+    MAKE(q5_1, Blocks<Q5_1>)   \
+    MAKE(iq4_nl, Blocks<Iq4Nl>)
+
+#define FOR_BLOCKS_OF_256(MAKE) \
+    MAKE(q2_k, Blocks<Q2K>)     \
+    MAKE(q3_k, Blocks<Q3K>)     \
+    MAKE(q4_k, Blocks<Q4K>)     \
+    MAKE(q5_k, Blocks<Q5K>)     \
+    MAKE(q6_k, Blocks<Q6K>)
+
+#define FOR_BITS(MAKE)                                \
     MAKE(scaled_stream, Scaled<Stream>)               \
     MAKE(scaled_u4, Scaled<Nibbles<unsigned_number>>) \
-    MAKE(scaled_u8, Scaled<Whole<unsigned_number>>)   \
     MAKE(scaled_i4, Scaled<Nibbles<signed_nibble>>)   \
-    MAKE(scaled_i8, Scaled<Whole<signed_byte>>)       \
-    MAKE(scaled_e2m1, Scaled<Nibbles<e2m1>>)          \
-    MAKE(scaled_e4m3, Scaled<Whole<e4m3>>)            \
+    MAKE(scaled_e2m1, Scaled<Nibbles<e2m1>>)
+
+#define FOR_BYTES(MAKE)                             \
+    MAKE(f8_e4m3, Bytes<e4m3>)                      \
+    MAKE(f8_e5m2, Bytes<e5m2>)                      \
+    MAKE(scaled_u8, Scaled<Whole<unsigned_number>>) \
+    MAKE(scaled_i8, Scaled<Whole<signed_byte>>)     \
+    MAKE(scaled_e4m3, Scaled<Whole<e4m3>>)          \
     MAKE(scaled_e5m2, Scaled<Whole<e5m2>>)
+
+#define FOR_EVERY_FORMAT(MAKE) \
+    FOR_WIDE_FORMATS(MAKE)     \
+    FOR_BLOCKS_OF_32(MAKE)     \
+    FOR_BLOCKS_OF_256(MAKE)    \
+    FOR_BITS(MAKE)             \
+    FOR_BYTES(MAKE)
