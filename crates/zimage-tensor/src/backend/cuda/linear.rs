@@ -7,11 +7,20 @@
 //! f16           f16, each row of both times 2^n   f32             * 2^-n of both, + bias
 //! fp8, int8     blocks: 8 bits, rows with scales  bf16, i32       * both scales, + bias; else as bf16, or f16
 //! ```
-//! A quantized weight stays as it is, which is what makes small cards work, and is widened right before the product into
-//! memory of the pool. For 4096 rows that costs a tenth of the product's time; for few rows it costs more than the
-//! product, which is then short itself. Where layers multiply 8 bits the weight is laid out so once, and takes a byte a
-//! value whatever its file has.
+//! A quantized weight stays as it is, which is what makes small cards work. For many rows it is widened right before the
+//! product into memory of the pool, which for 4096 rows costs a tenth of the product's time; for few rows that would take
+//! longer than the product, and a kernel decodes the weight while it multiplies (`fused.rs`):
+//!
+//! ```text
+//! weight                        rows of x             multiplied by
+//! plain, in the element of W    any                   cuBLASLt
+//! 16 or 32 bits, another        any                   cuBLASLt, once it is laid out or widened
+//! quantized                     few, see `fused.rs`   kernels/linear_quantized.cu, as it is stored
+//!                               more                  cuBLASLt, once it is widened
+//! ```
+//! Where layers multiply 8 bits the weight is laid out so once, and takes a byte a value whatever its file has.
 
+mod fused;
 mod placed;
 mod stored;
 #[cfg(all(test, feature = "cuda-emulator"))]
@@ -25,6 +34,7 @@ use super::memory::Buffer;
 use super::{AMPERE, Cuda, THREADS};
 use crate::meter::Kind;
 use crate::{Compute, Weight};
+use fused::Fused;
 
 impl Cuda {
     /// `x W^T (+ bias)`.
@@ -61,10 +71,16 @@ impl Cuda {
             return self.take(self.element(), 0);
         }
         self.with_weight(weight, element, |w| {
-            self.port.measure(Kind::Linear, weight.flop(x.rows), || {
-                self.with_element(x, element, |x| self.with_element(w, element, |w| self.multiply(x, w, element, bias)))
+            self.port.measure(Kind::Linear, weight.flop(x.rows), || match Fused::of(x.rows, w, element) {
+                Some(kernel) => self.multiply_stored(kernel, x, w, bias),
+                None => self.multiply_widened(x, w, element, bias),
             })
         })
+    }
+
+    /// The product of both in `element`, into which they are brought where they are not in it.
+    fn multiply_widened(&self, x: &StoredAt, w: &StoredAt, element: Element, bias: Option<&Buffer>) -> Buffer {
+        self.with_element(x, element, |x| self.with_element(w, element, |w| self.multiply(x, w, element, bias)))
     }
 
     /// Gives `work` the weight in device memory: where it stays, or where it was brought for this use.
@@ -163,13 +179,17 @@ impl Cuda {
         let apart = (sums.element() != element || n != cols).then(|| self.take(element, rows * cols));
         let out = apart.as_ref().unwrap_or(&sums);
         let args = Args::new().address(out.address()).address(sums.address()).address(x_scales).address(w_scales);
-        let args = match bias {
-            Some(bias) => args.param(bias),
-            None => args.address(Address::default()).size(0).size(0),
-        };
-        let args = args.size(rows).size(cols).size(n).size(0);
+        let args = with_bias(args, bias).size(rows).size(cols).size(n).size(0);
         let groups = rows * cols.div_ceil(8);
         self.run("quantize", kernel, [groups.div_ceil(THREADS as usize), 1, 1], THREADS, 0, args);
         apart.unwrap_or(sums)
+    }
+}
+
+/// A bias for a kernel that does without where it is null.
+fn with_bias(args: Args, bias: Option<&Buffer>) -> Args {
+    match bias {
+        Some(bias) => args.param(bias),
+        None => args.address(Address::default()).size(0).size(0),
     }
 }

@@ -5,6 +5,7 @@
 //! rows.rs         norms, elementwise operations, rotations          kernels/rows.cu
 //! moves.rs        what only moves values                            kernels/moves.cu
 //! linear.rs       linear layers: weights in device memory, widened  kernels/decode.cu
+//!                 or decoded while they are multiplied              kernels/linear_quantized.cu
 //! stream.rs       weights that are brought over for each use
 //! quantize.rs     activations in 8 bits                             kernels/quantize.cu
 //! attention.rs    and attention/: which kernel serves which head    kernels/attention{,_hopper,_tiled}.cu

@@ -149,3 +149,13 @@ template <u32 N> DEVICE void copy_async_wait()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
+
+// Asks for the line of this address to be in the L2 cache soon.
+DEVICE void prefetch_l2(const void* global)
+{
+#ifdef __CUDACC_RTC__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(global)));
+#else
+    (void)global;
+#endif
+}

@@ -53,7 +53,8 @@ impl Cuda {
     }
 
     /// What [`Cuda::place`] takes of device memory for a weight of `(rows, cols)` that is stored in so many bytes, and what
-    /// its uses take; `in_block` is whether it is multiplied in 8 bits where the device does so.
+    /// its uses take, which is that of many rows: for few it is less, since they are multiplied with the weight as it is
+    /// stored. `in_block` is whether it is multiplied in 8 bits where the device does so.
     pub fn placed_bytes(&self, (rows, cols): (usize, usize), stored_bytes: u64, in_block: bool) -> PlacedBytes {
         let element = match self.compute() {
             Compute::Fp8 if in_block => Element::F8,

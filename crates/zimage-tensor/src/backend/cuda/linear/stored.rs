@@ -35,6 +35,24 @@ enum Kind {
     Narrow(Element),
 }
 
+/// The kernels that read it, by their names.
+struct Kernels {
+    decode: &'static str,
+    quantize: &'static str,
+    multipliers: Option<Multipliers>,
+}
+
+/// The kernels that decode a weight while they multiply, and the source that they stand in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Multipliers {
+    /// The source.
+    pub source: &'static str,
+    /// For one row or a few.
+    pub rows: &'static str,
+    /// By tensor cores.
+    pub tiles: &'static str,
+}
+
 impl StoredAt {
     /// A file's matrix at address 0, with each of its planes where [`plane_offsets`] has it, and the bytes that it takes.
     pub fn file(matrix: &Matrix) -> (StoredAt, usize) {
@@ -150,43 +168,63 @@ impl StoredAt {
 
     /// The kernel that widens it, and the one that scales its rows.
     pub fn kernels(&self) -> [&'static str; 2] {
+        let Kernels { decode, quantize, .. } = self.all_kernels();
+        [decode, quantize]
+    }
+
+    /// The kernels that decode it while they multiply, if it is a weight of less than 16 bits a value.
+    pub fn multipliers(&self) -> Option<Multipliers> {
+        self.all_kernels().multipliers
+    }
+
+    fn all_kernels(&self) -> Kernels {
         macro_rules! named {
             ($name:literal) => {
-                [concat!("decode_", $name), concat!("quantize_", $name)]
+                Kernels { decode: concat!("decode_", $name), quantize: concat!("quantize_", $name), multipliers: None }
+            };
+            ($name:literal, $source:literal) => {
+                Kernels {
+                    multipliers: Some(Multipliers {
+                        source: concat!("linear_", $source),
+                        rows: concat!("multiply_rows_", $name),
+                        tiles: concat!("multiply_tiles_", $name),
+                    }),
+                    ..named!($name)
+                }
             };
         }
         match self.kind {
             Kind::Narrow(Element::F16) => named!("scaled_f16"),
-            Kind::Narrow(Element::F8) => named!("scaled_e4m3"),
-            Kind::Narrow(Element::I8) => named!("scaled_i8"),
+            Kind::Narrow(Element::F8) => named!("scaled_e4m3", "bytes"),
+            Kind::Narrow(Element::I8) => named!("scaled_i8", "bytes"),
             Kind::Narrow(other) => panic!("rows are never scaled to {other:?}: this is a bug"),
             Kind::File(Layout::Scaled(scaled)) => match scaled.element {
-                blocks::Element::Unsigned(4) => named!("scaled_u4"),
-                blocks::Element::Unsigned(8) => named!("scaled_u8"),
-                blocks::Element::Unsigned(_) => named!("scaled_stream"),
-                blocks::Element::I4 => named!("scaled_i4"),
-                blocks::Element::I8 => named!("scaled_i8"),
-                blocks::Element::E2M1 => named!("scaled_e2m1"),
-                blocks::Element::E4M3 => named!("scaled_e4m3"),
-                blocks::Element::E5M2 => named!("scaled_e5m2"),
+                blocks::Element::Unsigned(4) => named!("scaled_u4", "bits"),
+                blocks::Element::Unsigned(8) => named!("scaled_u8", "bytes"),
+                blocks::Element::Unsigned(_) => named!("scaled_stream", "bits"),
+                blocks::Element::I4 => named!("scaled_i4", "bits"),
+                blocks::Element::I8 => named!("scaled_i8", "bytes"),
+                blocks::Element::E2M1 => named!("scaled_e2m1", "bits"),
+                blocks::Element::E4M3 => named!("scaled_e4m3", "bytes"),
+                blocks::Element::E5M2 => named!("scaled_e5m2", "bytes"),
             },
             Kind::File(Layout::Rows(format)) => match format {
                 Format::F32 => named!("f32"),
                 Format::BF16 => named!("bf16"),
                 Format::F16 => named!("f16"),
-                Format::F8E4M3 => named!("f8_e4m3"),
-                Format::F8E5M2 => named!("f8_e5m2"),
-                Format::Q8_0 => named!("q8_0"),
-                Format::Q4_0 => named!("q4_0"),
-                Format::Q4_1 => named!("q4_1"),
-                Format::Q5_0 => named!("q5_0"),
-                Format::Q5_1 => named!("q5_1"),
-                Format::Q2K => named!("q2_k"),
-                Format::Q3K => named!("q3_k"),
-                Format::Q4K => named!("q4_k"),
-                Format::Q5K => named!("q5_k"),
-                Format::Q6K => named!("q6_k"),
-                Format::Iq4Nl => named!("iq4_nl"),
+                Format::F8E4M3 => named!("f8_e4m3", "bytes"),
+                Format::F8E5M2 => named!("f8_e5m2", "bytes"),
+                Format::Q8_0 => named!("q8_0", "blocks_of_32"),
+                Format::Q4_0 => named!("q4_0", "blocks_of_32"),
+                Format::Q4_1 => named!("q4_1", "blocks_of_32"),
+                Format::Q5_0 => named!("q5_0", "blocks_of_32"),
+                Format::Q5_1 => named!("q5_1", "blocks_of_32"),
+                Format::Q2K => named!("q2_k", "blocks_of_256"),
+                Format::Q3K => named!("q3_k", "blocks_of_256"),
+                Format::Q4K => named!("q4_k", "blocks_of_256"),
+                Format::Q5K => named!("q5_k", "blocks_of_256"),
+                Format::Q6K => named!("q6_k", "blocks_of_256"),
+                Format::Iq4Nl => named!("iq4_nl", "blocks_of_32"),
             },
         }
     }

@@ -8,14 +8,14 @@ use crate::{Activations, Compute, Device, Format, Layout, Linear, Stored, Tensor
 use std::ops::Range;
 use zimage_kernels::blocks::{self, Group, Matrix, Planes, ScaleType, Scaled};
 
-fn emulated(compute: Compute) -> (Device, Cuda) {
+pub(super) fn emulated(compute: Compute) -> (Device, Cuda) {
     let device = Device::emulated_cuda(1 << 36).expect("a C++ compiler").with_compute(compute);
     let Device::Cuda(cuda) = device.clone() else { panic!("CUDA's device") };
     (device, cuda)
 }
 
 /// Bytes that look like nothing.
-fn noise(seed: u64, count: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, count: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = |_| {
         state ^= state << 13;
@@ -27,9 +27,9 @@ fn noise(seed: u64, count: usize) -> Vec<u8> {
 }
 
 /// The planes of a matrix.
-type Bytes = [Vec<u8>; 3];
+pub(super) type Bytes = [Vec<u8>; 3];
 
-fn matrix<'a>(layout: Layout, rows: usize, cols: usize, [values, scales, biases]: &'a Bytes) -> Matrix<'a> {
+pub(super) fn matrix<'a>(layout: Layout, rows: usize, cols: usize, [values, scales, biases]: &'a Bytes) -> Matrix<'a> {
     Matrix::new(layout, rows, cols, Planes { values, scales, biases }, FACTOR).expect("planes of these sizes")
 }
 
@@ -105,7 +105,7 @@ fn every_format_decodes_to_the_bits_of_the_cpu() {
 }
 
 /// All there are of them but for the widths of groups.
-fn scaled_layouts() -> impl Iterator<Item = Scaled> {
+pub(super) fn scaled_layouts() -> impl Iterator<Item = Scaled> {
     let elements = [2, 3, 4, 5, 6, 8].map(blocks::Element::Unsigned).into_iter();
     let others = [blocks::Element::I4, blocks::Element::I8, blocks::Element::E2M1];
     let elements = elements.chain(others).chain([blocks::Element::E4M3, blocks::Element::E5M2]);
