@@ -1,10 +1,15 @@
 //! How long work took, which a GPU tells later.
 
+#[cfg(all(test, feature = "cuda-emulator"))]
+mod tests;
+
+use super::Cuda;
 use super::driver::Moment;
 use super::memory::Port;
 use crate::meter::{Kind, Work};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How many spans are held before the oldest are asked for, which are done long since.
 const HELD: usize = 4096;
@@ -48,5 +53,17 @@ fn settle((done, spans): &mut ([Work; 3], VecDeque<Span>), port: &Port, left: us
         let time = port.attempt(|driver| driver.elapsed(from, to)).unwrap_or_default();
         let work = &mut done[kind as usize];
         *work = Work { wall: work.wall + time, cpu: work.cpu + time, flop: work.flop + flop };
+    }
+}
+
+impl Cuda {
+    /// The time between two moments in the queue: when all work before is done, and when what `work` puts into it is done
+    /// too; waits for both. Zero after something went wrong: see [`Cuda::check`].
+    pub fn elapsed(&self, work: impl FnOnce()) -> Duration {
+        let from = self.port.attempt(|driver| driver.mark());
+        work();
+        let to = self.port.attempt(|driver| driver.mark());
+        let time = from.zip(to).and_then(|(from, to)| self.port.attempt(|driver| driver.elapsed(from, to)));
+        time.unwrap_or_default()
     }
 }
