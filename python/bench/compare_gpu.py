@@ -34,6 +34,8 @@ from pathlib import Path
 from gpu_configurations import CONFIGURATIONS, STAGES
 
 OURS = {"zimage, bf16": "bf16", "zimage, fp8": "fp8"}
+# Times that the program is started anew for its first step.
+STARTS = 3
 BEST_GPU = "H200"
 # In seconds, but for the ratio.
 BARS = {
@@ -82,8 +84,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", help="where both compute; zimage takes an emulated GPU for cpu if it is told")
     parser.add_argument("--size", type=int, help="width and height; default 1024, 64 with --tiny")
     parser.add_argument("--steps", type=int, help="default 8, 2 with --tiny")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="configurations of diffusers whose names contain one of these; none: zimage alone")
+    parser.add_argument("--rounds", type=int, default=3, help="0 with --only and --model: whole runs of the program alone")
+    parser.add_argument("--only", nargs="*", help="configurations of diffusers that contain one of these; none: zimage alone")
     parser.add_argument("--limit", type=int, default=300, help="seconds that preparing one configuration may take")
     parser.add_argument("--prepare-seconds", type=int, default=1800, help="after these no other configuration is prepared")
     parser.add_argument("--model", type=Path, help="a checkpoint in bf16, for the time to the first step")
@@ -217,7 +219,7 @@ def pictures(arguments: argparse.Namespace) -> list[dict]:
     compute = "exact" if our_device(arguments) == "cpu" else "bf16"
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for steps, count in [(1, 1)] * (1 + arguments.rounds) + [(arguments.steps, 3)]:
+        for steps, count in [(1, 1)] * (1 + STARTS) + [(arguments.steps, 3)]:
             start = time.monotonic()
             lines = run([
                 str(arguments.binary), "generate", "a photo of a cat sitting on a wooden table", "--model",
