@@ -1,4 +1,4 @@
-//! Pictures on a device with memory of its own: CUDA's backend, with its kernels run by the CPU.
+//! Pictures on a device with memory of its own: a GPU, or CUDA's backend with its kernels run by the CPU.
 
 use super::arithmetic::{PROMPTS, correlation, latents};
 use crate::goldens::assert_close;
@@ -16,8 +16,9 @@ fn demo(device: Device, compute: Compute) -> Pipeline {
     pipeline
 }
 
-fn emulated() -> Device {
-    emulated_with(1 << 36)
+/// A GPU if this machine has one, else an emulated one.
+fn gpu() -> Device {
+    Device::cuda(0).unwrap_or_else(|_| emulated_with(1 << 36))
 }
 
 fn emulated_with(memory_bytes: u64) -> Device {
@@ -39,7 +40,7 @@ fn generate(pipeline: &Pipeline, request: &GenerateRequest) -> Latents {
 
 #[test]
 fn pictures_in_f32_are_those_of_the_cpu() {
-    let [cpu, cuda] = [Device::cpu(2).expect("two threads"), emulated()].map(|device| demo(device, Compute::Exact));
+    let [cpu, cuda] = [Device::cpu(2).expect("two threads"), gpu()].map(|device| demo(device, Compute::Exact));
     let request = small(PROMPTS[0]);
     let [expected, found] = [&cpu, &cuda].map(|pipeline| generate(pipeline, &request));
     assert_close("latents on a device", &expected.data, &found.data, 1e-3);
@@ -55,7 +56,7 @@ fn pictures_in_fewer_bits_are_those_of_f32_to_the_eye() {
     let request = small(PROMPTS[1]);
     let expected = cpu.generate(&request).expect("a picture").image;
     for compute in [Compute::Bf16, Compute::F16, Compute::Fp8, Compute::Int8] {
-        let found = demo(emulated(), compute).generate(&request).expect("a picture").image;
+        let found = demo(gpu(), compute).generate(&request).expect("a picture").image;
         let same = correlation(expected.pixels(), found.pixels());
         assert!(same > 0.98, "{compute:?}: correlation {same}");
     }
@@ -65,7 +66,7 @@ fn pictures_in_fewer_bits_are_those_of_f32_to_the_eye() {
 fn bits_do_not_depend_on_where_weights_are() {
     let request = small(PROMPTS[0]);
     for compute in [Compute::Bf16, Compute::Fp8] {
-        let pipeline = demo(emulated(), compute);
+        let pipeline = demo(gpu(), compute);
         let whole = plan(&pipeline, &request).strategy;
         assert!(whole.transformer.prepared_once, "there is room for all of it");
         let expected = latents(&pipeline, &request, whole);
@@ -79,7 +80,7 @@ fn bits_do_not_depend_on_where_weights_are() {
 
 #[test]
 fn what_is_kept_is_used_again() {
-    let pipeline = demo(emulated(), Compute::Bf16);
+    let pipeline = demo(gpu(), Compute::Bf16);
     let request = small(PROMPTS[0]);
     let keep = plan(&pipeline, &request).strategy_before_others(PLENTY);
     assert!(keep.keep_transformer && keep.keep_rest);
@@ -96,7 +97,7 @@ fn what_is_kept_is_used_again() {
 #[test]
 fn the_plan_is_what_the_device_then_holds() {
     for compute in [Compute::Exact, Compute::Bf16, Compute::Fp8] {
-        let pipeline = demo(emulated(), compute);
+        let pipeline = demo(gpu(), compute);
         let request = small(PROMPTS[0]);
         let plan = plan(&pipeline, &request);
         let keep = plan.strategy_before_others(PLENTY);
@@ -115,7 +116,7 @@ fn a_picture_fits_into_the_memory_that_its_plan_was_given() {
     const LIBRARY: u64 = 64 << 20;
     for compute in [Compute::Bf16, Compute::Int8] {
         let request = small(PROMPTS[0]);
-        let whole = plan(&demo(emulated(), compute), &request);
+        let whole = plan(&demo(emulated_with(1 << 36), compute), &request);
         let weights = whole.phases.iter().map(|phase| phase.weights_bytes).max().expect("phases");
         let budget = whole.peak().peak_bytes() - weights / 3;
         // A plan is right within a tenth.
