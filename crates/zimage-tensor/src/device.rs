@@ -242,8 +242,8 @@ impl Device {
         }
     }
 
-    /// The work of a kind that it has done so far. The reference counts none, nor does MLX, which
-    /// computes later.
+    /// The work of a kind that it has done so far. The reference counts none, nor does MLX, which computes later. What was
+    /// recorded is not counted when it is run: it is one piece, whose parts have no time of their own.
     pub fn work(&self, kind: Kind) -> Work {
         match self {
             Device::Reference(_) | Device::Mlx(_) => Work::default(),

@@ -16,6 +16,7 @@ mod linear;
 pub mod meter;
 pub mod ops;
 mod pool;
+mod recorded;
 mod tensor;
 mod threads;
 
@@ -25,5 +26,6 @@ pub use error::{Error, Result};
 pub use linear::{Linear, PlacedBytes, Stored, Weight};
 pub use ops::Mask;
 pub use pool::MemoryUse;
+pub use recorded::Recorded;
 pub use tensor::Tensor;
 pub use zimage_kernels::blocks::{Format, Layout};

@@ -408,10 +408,10 @@ pub struct Later {
 
 impl Finding {
     /// The answer, waited for.
-    pub fn wait(self) -> Option<usize> {
+    pub fn wait(&self) -> Option<usize> {
         match self {
-            Finding::Known(index) => index,
-            Finding::Later(Later { cuda, first }) => cuda.first_found(&first),
+            Finding::Known(index) => *index,
+            Finding::Later(Later { cuda, first }) => cuda.first_found(first),
         }
     }
 }

@@ -19,6 +19,10 @@
 //! together. There memory is only ever replaced by larger memory, so the numbers of buffers of at least any given size
 //! never fall, and allocations end: after the first step, for the same sizes at each. What a loop holds is at most what
 //! its narrow layers need at once and what its wide layers need at once, side by side.
+//!
+//! Work that is recorded to be done again has the addresses of its memory in it. So it is given a pool of its own, to
+//! which all free memory goes ([`Pool::split`]): after a step, that is what the next one takes. Of such a pool no memory
+//! is ever given away.
 
 #[cfg(test)]
 mod tests;
@@ -93,23 +97,43 @@ struct Shelf<B: Block> {
     loops: usize,
     /// How many stages run between the steps of loops.
     between: usize,
+    /// Whether addresses are taken down, so that no memory may be given away.
+    is_fixed: bool,
 }
 
 impl<B: Block> Pool<B> {
     /// A pool that holds nothing.
     pub fn new(source: B::Source) -> Pool<B> {
+        Pool::with_free(source, VecDeque::new(), false)
+    }
+
+    fn with_free(source: B::Source, free: VecDeque<B>, is_fixed: bool) -> Pool<B> {
+        let held = free.iter().map(B::len).sum();
         let shelf = Shelf {
             source,
-            free: VecDeque::new(),
+            free,
             live: 0,
-            held: 0,
+            held,
             peak_live: 0,
-            peak_held: 0,
+            peak_held: held,
             allocations: 0,
             loops: 0,
             between: 0,
+            is_fixed,
         };
         Pool(Arc::new(Mutex::new(shelf)))
+    }
+
+    /// A pool with all free memory of this one, which gives nothing away until [`Pool::take_free`].
+    pub fn split(&self, source: B::Source) -> Pool<B> {
+        Pool::with_free(source, self.shelf().drain(), true)
+    }
+
+    /// All free memory, which is the pool's no longer. From now on it does as others do.
+    pub fn take_free(&self) -> Vec<B> {
+        let mut shelf = self.shelf();
+        shelf.is_fixed = false;
+        shelf.drain().into()
     }
 
     /// Memory for `len` values or more; what it contains is not specified.
@@ -189,7 +213,9 @@ impl<B: Block> Shelf<B> {
     }
 
     fn allocate(&mut self, len: usize) -> B {
-        if self.loops > 0 && self.between == 0 {
+        if self.is_fixed {
+            // Whatever is free may stand in what was taken down.
+        } else if self.loops > 0 && self.between == 0 {
             self.take_away(|block| block.len() < len && len <= block.len().saturating_mul(LARGEST_FIT));
         } else {
             let bound = self.peak_live.max(self.live + len);
@@ -210,7 +236,15 @@ impl<B: Block> Shelf<B> {
     }
 
     fn release(&mut self) {
-        self.held -= self.free.drain(..).map(|block| block.len()).sum::<usize>();
+        if !self.is_fixed {
+            self.drain();
+        }
+    }
+
+    /// Takes all free memory out.
+    fn drain(&mut self) -> VecDeque<B> {
+        self.held -= self.free.iter().map(B::len).sum::<usize>();
         self.peak_live = self.live;
+        std::mem::take(&mut self.free)
     }
 }

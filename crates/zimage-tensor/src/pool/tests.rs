@@ -233,3 +233,32 @@ fn a_stage_between_the_steps_of_a_loop_holds_no_more_than_it_uses() {
     run.step(1024, 64);
     assert_eq!(run.pool.memory_use().held_bytes, loops.held_bytes, "the loop goes on as before");
 }
+
+#[test]
+fn a_split_pool_has_what_was_free_and_gives_nothing_away() {
+    let pool = Pool::<usize>::new(());
+    let _keep = pool.keep();
+    let (a, b, c) = (pool.take(100), pool.take(60), pool.take(30));
+    pool.give(a);
+    pool.give(b);
+    let split = pool.split(());
+    let held = |pool: &Pool<usize>| pool.memory_use().held_bytes / VALUE;
+    assert_eq!((held(&pool), held(&split)), (30, 160));
+    assert_eq!((pool.take(60), split.take(60)), (60, 60));
+    // In a loop 120 values would take the place of 100, and 40 would fit only what is not twice as large.
+    for len in [120, 40] {
+        let block = split.take(len);
+        assert_eq!(block, len);
+        split.give(block);
+    }
+    split.release();
+    assert_eq!((held(&split), split.take(110)), (320, 120), "nothing was given away");
+    assert_eq!(split.take_free().len(), 2);
+    assert_eq!(held(&split), 180, "what is in use stays");
+    split.give(60);
+    split.release();
+    assert_eq!(held(&split), 120, "it does as others do");
+    pool.give(c);
+    pool.release();
+    assert_eq!(held(&pool), 60);
+}

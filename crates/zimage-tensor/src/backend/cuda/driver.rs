@@ -183,6 +183,23 @@ pub struct Pinned {
     pub bytes: usize,
 }
 
+/// What can be recorded: work that reads nothing but the device's own memory.
+#[derive(Clone, Debug)]
+pub enum Recordable {
+    /// See [`Driver::launch`].
+    Launch(Launch),
+    /// See [`Driver::gemm`].
+    Gemm(Gemm),
+    /// See [`Driver::copy`].
+    Copy { to: Address, from: Address, bytes: usize },
+    /// See [`Driver::fill`].
+    Fill { to: Address, word: u32, count: usize },
+}
+
+/// Work that was recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Recording(pub u64);
+
 /// A device. Everything but `download`, `wait` and `elapsed` may return before the work is done.
 pub trait Driver: Debug + Send + Sync {
     /// What it is.
@@ -205,6 +222,9 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Copies within the device; the two do not overlap.
     fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()>;
+
+    /// Sets `count` words of four bytes.
+    fn fill(&self, to: Address, word: u32, count: usize) -> Result<()>;
 
     /// Runs a kernel.
     fn launch(&self, launch: &Launch) -> Result<()>;
@@ -235,4 +255,14 @@ pub trait Driver: Debug + Send + Sync {
 
     /// Forgets a moment: nobody will follow it or wait for it.
     fn forget(&self, moment: Moment);
+
+    /// Records some work, which is done in its order whenever it is replayed. What it writes to is not specified until
+    /// then: a device may do a part of it to find out how it is done best.
+    fn record(&self, work: &[Recordable]) -> Result<Recording>;
+
+    /// Does all work of a recording once more.
+    fn replay(&self, recording: Recording) -> Result<()>;
+
+    /// Forgets a recording, once its work is done: nobody will replay it.
+    fn forget_recording(&self, recording: Recording);
 }

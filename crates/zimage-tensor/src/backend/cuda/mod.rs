@@ -12,6 +12,7 @@
 //! pictures.rs     convolutions and group norms                      kernels/{pictures,convolutions}.cu
 //! memory.rs       device memory, and what went wrong
 //! timed.rs        how long work took
+//! recorded.rs     work that is recorded, and done again and again   recorder.rs     takes it down
 //! driver.rs       what is asked of a device
 //! kernels/        the sources of all kernels, and what they are written in
 //! native/         the device itself, by CUDA's own libraries, which are looked for at run time
@@ -32,6 +33,8 @@ mod moves;
 mod native;
 mod pictures;
 mod quantize;
+mod recorded;
+mod recorder;
 mod rows;
 mod stream;
 mod timed;
@@ -41,6 +44,7 @@ pub use driver::Properties;
 pub use linear::Placed;
 pub use memory::{Buffer, Memory};
 pub use quantize::QuantizedRows;
+pub use recorded::Recorded;
 pub use stream::Streamed;
 
 use super::{Attention, Backend, Conv, Conv3x3, Norm};
@@ -163,7 +167,7 @@ impl Cuda {
         }
     }
 
-    /// The work of a kind so far.
+    /// The work of a kind so far, but for what was recorded.
     pub fn work(&self, kind: Kind) -> Work {
         self.port.work(kind)
     }
@@ -196,7 +200,7 @@ impl Cuda {
 
     /// Whether two handles are of one device.
     pub fn is_same_device(&self, other: &Cuda) -> bool {
-        Arc::ptr_eq(&self.port, &other.port)
+        self.port.is_of_same_device(&other.port)
     }
 
     /// Values from main memory.

@@ -36,7 +36,7 @@ impl Cuda {
     }
 
     /// Copies within the device.
-    fn copy(&self, to: Address, from: Address, bytes: usize) {
+    pub(super) fn copy(&self, to: Address, from: Address, bytes: usize) {
         if bytes > 0 {
             self.port.attempt(|driver| driver.copy(to, from, bytes));
         }
@@ -69,7 +69,7 @@ impl Cuda {
     /// Starts to look for the first value that is infinite or not a number.
     pub fn find_non_finite(&self, x: &Buffer) -> Buffer {
         let first = self.take(Element::I32, 1);
-        self.port.attempt(|driver| driver.upload(first.address(), &u32::MAX.to_le_bytes()));
+        self.port.attempt(|driver| driver.fill(first.address(), u32::MAX, 1));
         let args = Args::new().address(first.address()).address(x.address()).size(x.len());
         let threads = x.len().div_ceil(16 / x.element().bytes());
         self.run("moves", kernel_of!(x.element(), "first_non_finite"), [blocks(threads), 1, 1], THREADS, 0, args);

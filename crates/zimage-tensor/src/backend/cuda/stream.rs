@@ -20,6 +20,7 @@ use super::Cuda;
 use super::driver::{Moment, Pinned};
 use super::linear::{StoredAt, plane_offsets};
 use super::memory::{Memory, Port};
+use super::recorder::refusal;
 use crate::Weight;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -210,6 +211,11 @@ impl Cuda {
     pub(super) fn with_streamed<T>(&self, weight: &Weight, work: impl FnOnce(&StoredAt) -> T) -> T {
         let (matrix, token) = (weight.matrix(), weight.streamed());
         let (form, bytes) = StoredAt::file(&matrix);
+        if self.port.is_recording() {
+            let what = "a weight that is brought over for each use";
+            self.port.attempt(|driver| Err::<(), _>(refusal(driver, what)));
+            return work(&form);
+        }
         let known = Arc::downgrade(token);
         // Held until the use is in the queue: only then may somebody else overwrite the slot.
         let mut state = self.stream.state();

@@ -11,7 +11,7 @@ mod tests;
 #[cfg(test)]
 mod warpgroup_tests;
 
-use super::driver::{Address, Driver, Gemm, Launch, Moment, Pinned, Properties};
+use super::driver::{Address, Driver, Gemm, Launch, Moment, Pinned, Properties, Recordable, Recording};
 use crate::{Error, Result};
 use memory::Memory;
 use std::collections::HashMap;
@@ -61,12 +61,13 @@ struct Emulator {
     queues: Mutex<Queues>,
 }
 
-/// What is in the queues, and what is pinned.
+/// What is in the queues, what is pinned, and what is recorded.
 #[derive(Debug, Default)]
 struct Queues {
     numbers: u64,
     moments: HashMap<Moment, At>,
     pinned: HashMap<u64, Arc<Vec<u8>>>,
+    recordings: HashMap<Recording, Arc<[Recordable]>>,
 }
 
 /// A moment.
@@ -140,6 +141,10 @@ impl Driver for Emulator {
         self.memory.copy(to, from, bytes)
     }
 
+    fn fill(&self, to: Address, word: u32, count: usize) -> Result<()> {
+        self.memory.write(to, &word.to_le_bytes().repeat(count))
+    }
+
     fn launch(&self, launch: &Launch) -> Result<()> {
         let about = |what| failure(format!("{} of {}: {what}", launch.kernel, launch.source));
         library::source(launch.source)?.launch(launch, self.properties.shared_bytes).map_err(about)?;
@@ -196,5 +201,28 @@ impl Driver for Emulator {
         // What is copied is copied, whoever asks; it may go to memory that is free by now.
         let _ = self.reach(&mut queues, moment);
         queues.moments.remove(&moment);
+    }
+
+    fn record(&self, work: &[Recordable]) -> Result<Recording> {
+        let mut queues = self.queues();
+        let recording = Recording(queues.number());
+        queues.recordings.insert(recording, work.into());
+        Ok(recording)
+    }
+
+    fn replay(&self, recording: Recording) -> Result<()> {
+        let work = self.queues().recordings.get(&recording).cloned();
+        let work = work.ok_or_else(|| failure(format!("{recording:?} was never made, or is forgotten")))?;
+        work.iter().try_for_each(|work| match work {
+            Recordable::Launch(launch) => self.launch(launch),
+            Recordable::Gemm(gemm) => self.gemm(gemm),
+            Recordable::Copy { to, from, bytes } => self.copy(*to, *from, *bytes),
+            Recordable::Fill { to, word, count } => self.fill(*to, *word, *count),
+        })
+    }
+
+    fn forget_recording(&self, recording: Recording) {
+        let known = self.queues().recordings.remove(&recording);
+        assert!(known.is_some(), "a recording that was made: this is a bug");
     }
 }

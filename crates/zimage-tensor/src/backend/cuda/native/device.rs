@@ -4,11 +4,14 @@
 use super::compile::{Compiler, Target};
 use super::context::{Context, Installed, Stream};
 use super::gemm::Multiplier;
+use super::graph::Graph;
 use super::modules::Modules;
 use super::moments::Moments;
 use super::staging::{PinnedMemory, Staging};
 use super::{libraries, memory, narrow};
-use crate::backend::cuda::driver::{Address, Args, Driver, Element, Gemm, Launch, Moment, Pinned, Properties};
+use crate::backend::cuda::driver::{
+    Address, Args, Driver, Element, Gemm, Launch, Moment, Pinned, Properties, Recordable, Recording,
+};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -35,7 +38,8 @@ pub struct Native {
     staging: Staging,
     modules: Modules,
     multiplier: Multiplier,
-    pinned: Mutex<PinnedMemories>,
+    pinned: Mutex<Numbered<PinnedMemory>>,
+    graphs: Mutex<Numbered<Graph>>,
     context: Arc<Context>,
 }
 
@@ -43,11 +47,26 @@ pub struct Native {
 #[repr(align(16))]
 struct Arguments([u8; ARGUMENT_BYTES]);
 
-/// Pinned memories by their numbers.
-#[derive(Debug, Default)]
-struct PinnedMemories {
+/// Things by their numbers.
+#[derive(Debug)]
+struct Numbered<T> {
     made: u64,
-    known: HashMap<u64, PinnedMemory>,
+    known: HashMap<u64, T>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Numbered<T> {
+        Numbered { made: 0, known: HashMap::new() }
+    }
+}
+
+impl<T> Numbered<T> {
+    /// Gives a thing its number.
+    fn add(&mut self, thing: T) -> u64 {
+        self.made += 1;
+        self.known.insert(self.made, thing);
+        self.made
+    }
 }
 
 impl Native {
@@ -81,21 +100,85 @@ impl Native {
             modules: Modules::new(&context, compiler, target, installed.version),
             multiplier: Multiplier::new(&context, multiply, &properties)?,
             pinned: Mutex::default(),
+            graphs: Mutex::default(),
             properties,
             context,
         })
     }
 
-    /// Puts a bias in another element into the queue.
-    fn narrow(&self, to: Address, from: Address, element: Element, len: usize) -> Result<()> {
+    /// Puts a kernel into a queue.
+    fn launch_on(&self, stream: &Stream, launch: &Launch) -> Result<()> {
+        let Launch { source, kernel, grid: [x, y, z], threads, shared_bytes, args } = launch;
+        let function = self.modules.function(source, kernel, *shared_bytes)?;
+        let calls = self.context.enter()?;
+        // The driver knows from the code how long the struct is, and reads so much: with what is behind the arguments,
+        // it never reads what is not ours, whatever the kernel declares.
+        let mut arguments = Arguments([0; ARGUMENT_BYTES]);
+        arguments.0[..args.bytes().len()].copy_from_slice(args.bytes());
+        let mut parameters = [arguments.0.as_mut_ptr().cast::<c_void>()];
+        // SAFETY: the function is loaded and has one parameter, which is read before the call returns, from memory that
+        // is longer than it can be. What the kernel does with addresses is its own matter; the device checks them.
+        let status = unsafe {
+            let (stream, parameters, none) = (stream.raw(), parameters.as_mut_ptr(), ptr::null_mut());
+            (calls.cuLaunchKernel)(function, *x, *y, *z, *threads, 1, 1, *shared_bytes, stream, parameters, none)
+        };
+        self.context
+            .check(status, &format!("the kernel {kernel} of {source}.cu over {x} x {y} x {z} blocks of {threads}"))
+    }
+
+    /// Puts a product into a queue.
+    fn gemm_on(&self, stream: &Stream, gemm: &Gemm) -> Result<()> {
+        let narrow = |to, from, element| self.narrow(stream, to, from, element, gemm.n);
+        self.multiplier.multiply(gemm, stream, narrow)
+    }
+
+    /// Puts a copy into a queue.
+    fn copy_on(&self, stream: &Stream, to: Address, from: Address, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let calls = self.context.enter()?;
+        // SAFETY: both are device memory: a wrong one is an error of the driver.
+        let status = unsafe { (calls.cuMemcpyDtoDAsync_v2)(to.0, from.0, bytes, stream.raw()) };
+        self.context.check(status, &format!("copying {bytes} bytes within the device"))
+    }
+
+    /// Puts the setting of words into a queue.
+    fn fill_on(&self, stream: &Stream, to: Address, word: u32, count: usize) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        let calls = self.context.enter()?;
+        // SAFETY: as in `copy_on`.
+        let status = unsafe { (calls.cuMemsetD32Async)(to.0, word, count, stream.raw()) };
+        self.context.check(status, &format!("setting {count} words of the device"))
+    }
+
+    /// Puts any of these into a queue.
+    fn put(&self, stream: &Stream, work: &Recordable) -> Result<()> {
+        match work {
+            Recordable::Launch(launch) => self.launch_on(stream, launch),
+            Recordable::Gemm(gemm) => self.gemm_on(stream, gemm),
+            Recordable::Copy { to, from, bytes } => self.copy_on(stream, *to, *from, *bytes),
+            Recordable::Fill { to, word, count } => self.fill_on(stream, *to, *word, *count),
+        }
+    }
+
+    /// Puts a bias in another element into a queue.
+    fn narrow(&self, stream: &Stream, to: Address, from: Address, element: Element, len: usize) -> Result<()> {
         let kernel = if element == Element::F16 { narrow::F16 } else { narrow::BF16 };
         let args = Args::new().address(to).address(from).size(len);
         let grid = [len.div_ceil(THREADS) as u32, 1, 1];
-        self.launch(&Launch { source: narrow::SOURCE, kernel, grid, threads: THREADS as u32, shared_bytes: 0, args })
+        let threads = THREADS as u32;
+        self.launch_on(stream, &Launch { source: narrow::SOURCE, kernel, grid, threads, shared_bytes: 0, args })
     }
 
-    fn pinned(&self) -> MutexGuard<'_, PinnedMemories> {
+    fn pinned(&self) -> MutexGuard<'_, Numbered<PinnedMemory>> {
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn graphs(&self) -> MutexGuard<'_, Numbered<Graph>> {
+        self.graphs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -149,47 +232,25 @@ impl Driver for Native {
     }
 
     fn copy(&self, to: Address, from: Address, bytes: usize) -> Result<()> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let calls = self.context.enter()?;
-        // SAFETY: both are device memory: a wrong one is an error of the driver.
-        let status = unsafe { (calls.cuMemcpyDtoDAsync_v2)(to.0, from.0, bytes, self.compute.raw()) };
-        self.context.check(status, &format!("copying {bytes} bytes within the device"))
+        self.copy_on(&self.compute, to, from, bytes)
+    }
+
+    fn fill(&self, to: Address, word: u32, count: usize) -> Result<()> {
+        self.fill_on(&self.compute, to, word, count)
     }
 
     fn launch(&self, launch: &Launch) -> Result<()> {
-        let Launch { source, kernel, grid: [x, y, z], threads, shared_bytes, args } = launch;
-        let function = self.modules.function(source, kernel, *shared_bytes)?;
-        let calls = self.context.enter()?;
-        // The driver knows from the code how long the struct is, and reads so much: with what is behind the arguments,
-        // it never reads what is not ours, whatever the kernel declares.
-        let mut arguments = Arguments([0; ARGUMENT_BYTES]);
-        arguments.0[..args.bytes().len()].copy_from_slice(args.bytes());
-        let mut parameters = [arguments.0.as_mut_ptr().cast::<c_void>()];
-        // SAFETY: the function is loaded and has one parameter, which is read before the call returns, from memory that
-        // is longer than it can be. What the kernel does with addresses is its own matter; the device checks them.
-        let status = unsafe {
-            let (stream, parameters, none) = (self.compute.raw(), parameters.as_mut_ptr(), ptr::null_mut());
-            (calls.cuLaunchKernel)(function, *x, *y, *z, *threads, 1, 1, *shared_bytes, stream, parameters, none)
-        };
-        self.context
-            .check(status, &format!("the kernel {kernel} of {source}.cu over {x} x {y} x {z} blocks of {threads}"))
+        self.launch_on(&self.compute, launch)
     }
 
     fn gemm(&self, gemm: &Gemm) -> Result<()> {
-        let narrow = |to, from, element| self.narrow(to, from, element, gemm.n);
-        self.multiplier.multiply(gemm, &self.compute, narrow)
+        self.gemm_on(&self.compute, gemm)
     }
 
     fn pin(&self, bytes: &[u8]) -> Result<Pinned> {
         let mut memory = PinnedMemory::new(&self.context, bytes.len())?;
         memory.fill(bytes);
-        let mut pinned = self.pinned();
-        pinned.made += 1;
-        let id = pinned.made;
-        pinned.known.insert(id, memory);
-        Ok(Pinned { id, bytes: bytes.len() })
+        Ok(Pinned { id: self.pinned().add(memory), bytes: bytes.len() })
     }
 
     fn unpin(&self, memory: Pinned) {
@@ -225,5 +286,29 @@ impl Driver for Native {
 
     fn forget(&self, moment: Moment) {
         self.moments.forget(moment);
+    }
+
+    fn record(&self, work: &[Recordable]) -> Result<Recording> {
+        // What is captured is not done, and so takes no time: an algorithm must be chosen before.
+        for work in work {
+            if let Recordable::Gemm(gemm) = work
+                && !self.multiplier.knows(gemm)
+            {
+                self.gemm(gemm)?;
+            }
+        }
+        let graph = Graph::of(&self.context, |stream| work.iter().try_for_each(|work| self.put(stream, work)))?;
+        Ok(Recording(self.graphs().add(graph)))
+    }
+
+    fn replay(&self, recording: Recording) -> Result<()> {
+        let graphs = self.graphs();
+        let graph = graphs.known.get(&recording.0).expect("a recording that was made: this is a bug");
+        graph.launch(&self.compute)
+    }
+
+    fn forget_recording(&self, recording: Recording) {
+        let graph = self.graphs().known.remove(&recording.0);
+        drop(graph);
     }
 }

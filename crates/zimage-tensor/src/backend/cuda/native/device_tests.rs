@@ -3,7 +3,7 @@
 use super::device::Native;
 use super::narrow;
 use crate::Error;
-use crate::backend::cuda::driver::{Address, Args, Driver, Element, Gemm, Launch, MatrixAt};
+use crate::backend::cuda::driver::{Address, Args, Driver, Element, Gemm, Launch, MatrixAt, Recordable};
 use std::time::{Duration, Instant};
 
 /// Bytes for which uploads go through both staging buffers more than once, and not evenly.
@@ -247,6 +247,41 @@ fn products_are_exact_where_they_can_be() {
             }
         }
     }
+}
+
+#[test]
+fn recorded_work_is_done_when_it_is_replayed() {
+    let Some(gpu) = gpu("recorded_work_is_done_when_it_is_replayed") else { return };
+    // Large enough that its algorithm is chosen by timing, which must be over before the work is captured.
+    let Exact { gemm, expected, bytes_of_y } = exact(&gpu, [1000, 1024, 512], [Element::F16, Element::F16], true, true);
+    let bytes_of_x = 1000 * gemm.x.stride * 2;
+    let (given, words) = (placed(&gpu, &read(&gpu, gemm.x.address, bytes_of_x)), placed(&gpu, &[0; 16]));
+    let args = Args::new().address(words.offset(8)).address(words).size(2);
+    let narrow =
+        Launch { source: narrow::SOURCE, kernel: narrow::BF16, grid: [1; 3], threads: 32, shared_bytes: 0, args };
+    let recording = gpu.record(&[
+        Recordable::Copy { to: gemm.x.address, from: given, bytes: bytes_of_x },
+        Recordable::Fill { to: words, word: 1.5f32.to_bits(), count: 2 },
+        Recordable::Launch(narrow),
+        Recordable::Gemm(gemm),
+    ]);
+    let recording = recording.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(read(&gpu, words, 16), [0; 16], "nothing is done yet");
+    let product = || -> Vec<f32> {
+        let bytes = read(&gpu, gemm.y.address, bytes_of_y);
+        let rows = bytes.chunks(gemm.y.stride * 2);
+        rows.flat_map(|row| row[..gemm.n * 2].chunks(2).map(|value| decode(Element::F16, value))).collect()
+    };
+    gpu.replay(recording).expect("a replay");
+    assert!(product() == expected);
+    assert_eq!(read(&gpu, words, 12)[8..], [0xc0, 0x3f, 0xc0, 0x3f]);
+    gpu.upload(given, &vec![0; bytes_of_x]).expect("an upload");
+    gpu.replay(recording).expect("another replay");
+    let biases: Vec<f32> = (0..expected.len()).map(|at| (at % gemm.n % 9) as f32).collect();
+    assert!(product() == biases, "of other values");
+    gpu.forget_recording(recording);
+    let factors = [gemm.x.address, gemm.w.address, gemm.y.address, given, words].into_iter();
+    factors.chain(gemm.bias).for_each(|address| gpu.free(address));
 }
 
 #[test]

@@ -126,6 +126,12 @@ impl Multiplier {
         self.run(plan, gemm, &plan.algorithm, stream).map_err(|what| self.failure(gemm, &what))
     }
 
+    /// Whether it is decided how a product is computed: then it is only put into the queue.
+    pub fn knows(&self, gemm: &Gemm) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        gemm.m == 0 || gemm.n == 0 || Product::of(gemm).is_ok_and(|product| state.plans.contains_key(&product))
+    }
+
     /// Decides how a product is computed.
     fn plan(
         &self,

@@ -10,6 +10,7 @@
 //! gemm.rs          products by cuBLASLt         product.rs      how ours are its own      descriptors.rs   its objects
 //! fastest.rs       the algorithms that won      narrow.rs       a bias in 16 bits
 //! moments.rs       moments of the queues        cache.rs        a folder of what is slow to find out
+//! graph.rs         recorded work
 //! ```
 
 mod cache;
@@ -21,6 +22,7 @@ mod device;
 mod device_tests;
 mod fastest;
 mod gemm;
+mod graph;
 mod libraries;
 mod memory;
 mod modules;

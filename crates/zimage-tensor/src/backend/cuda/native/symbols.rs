@@ -13,11 +13,12 @@ use cudarc::cublaslt::sys::{
     cublasLtMatrixLayout_t, cudaDataType, cudaStream_t,
 };
 use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUfunction_attribute, CUmodule, CUstream,
+    CUcontext, CUdevice, CUdevice_attribute, CUdeviceptr, CUevent, CUfunction, CUfunction_attribute, CUgraph,
+    CUgraphExec, CUmodule, CUstream, CUstreamCaptureMode,
 };
 use cudarc::nvrtc::sys::nvrtcProgram;
 use libloading::Library;
-use std::ffi::{c_char, c_int, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_ulonglong, c_void};
 
 /// What CUDA's functions return; 0 is success in all three libraries.
 pub type Status = c_uint;
@@ -82,10 +83,17 @@ symbols! {
     fn cuMemcpyHtoDAsync_v2(CUdeviceptr, *const c_void, usize, CUstream);
     fn cuMemcpyDtoHAsync_v2(*mut c_void, CUdeviceptr, usize, CUstream);
     fn cuMemcpyDtoDAsync_v2(CUdeviceptr, CUdeviceptr, usize, CUstream);
+    fn cuMemsetD32Async(CUdeviceptr, c_uint, usize, CUstream);
     fn cuStreamCreate(*mut CUstream, c_uint);
     fn cuStreamSynchronize(CUstream);
     fn cuStreamWaitEvent(CUstream, CUevent, c_uint);
     fn cuStreamDestroy_v2(CUstream);
+    fn cuStreamBeginCapture_v2(CUstream, CUstreamCaptureMode);
+    fn cuStreamEndCapture(CUstream, *mut CUgraph);
+    fn cuGraphInstantiateWithFlags(*mut CUgraphExec, CUgraph, c_ulonglong);
+    fn cuGraphDestroy(CUgraph);
+    fn cuGraphLaunch(CUgraphExec, CUstream);
+    fn cuGraphExecDestroy(CUgraphExec);
     fn cuEventCreate(*mut CUevent, c_uint);
     fn cuEventRecord(CUevent, CUstream);
     fn cuEventSynchronize(CUevent);
