@@ -124,10 +124,10 @@ fn branch(device: &Device, delta: &Delta, weight: f32, gain: Option<&Gain>) -> R
     Ok(Branch::new(device, delta.rows(), product, delta.scale, weight, gain)?)
 }
 
-/// A matrix of the adapter's file as it lies there.
+/// A matrix of the adapter's file as it lies there. It is small, and stays on a device with memory of its own.
 fn stored(device: &Device, matrix: &Matrix) -> Result<Weight> {
     let (rows, cols) = (matrix.rows(), matrix.cols());
-    Ok(Weight::rows_of(device, matrix.format(), rows, cols, matrix.bytes().clone())?)
+    Ok(Weight::rows_of(device, matrix.format(), rows, cols, matrix.bytes().clone())?.resident())
 }
 
 #[cfg(test)]
