@@ -32,16 +32,16 @@ impl Watch {
         }
     }
 
-    /// At the end of the pass: what is still open. Waits for the device.
+    /// At the end of the pass, and of each repetition of it: what is still open. Waits for the device.
     ///
     /// # Errors
     /// [`Error::NonFinite`] with the first layer that gave such a value, [`Error::Tensor`] when the device failed.
-    pub fn finish(self, device: &Device) -> Result<()> {
-        for (finding, layer) in self.open {
+    pub fn finish(&self, device: &Device) -> Result<()> {
+        for (finding, layer) in &self.open {
             if let Some(index) = finding.wait() {
                 // A device that failed leaves anything behind.
                 device.check()?;
-                return Err(Error::NonFinite { stage: self.stage, layer, index });
+                return Err(Error::NonFinite { stage: self.stage, layer: layer.clone(), index });
             }
         }
         Ok(device.check()?)

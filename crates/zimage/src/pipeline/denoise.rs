@@ -1,5 +1,7 @@
 //! The denoising loop, as an iterator: progress, preview and cancel need no callbacks; to cancel is to stop iterating.
 
+mod repeats;
+
 use super::cache::{Pass, StepCache};
 use super::encode::{Prompts, TextFeatures};
 use super::guidance::guide;
@@ -10,6 +12,7 @@ use super::{Latents, Pipeline};
 use crate::Result;
 use crate::model::scheduler::Schedule;
 use crate::model::transformer::{Caption, Lane, MainLayers, Output, Residual, TimeCondition, Transformer};
+use repeats::Repeats;
 use std::sync::Arc;
 use zimage_tensor::{Device, KeepMemory, Tensor};
 
@@ -50,13 +53,14 @@ pub struct Denoise {
     step: usize,
     failed: bool,
     latents: Latents,
+    repeats: Repeats,
     /// Dropped after all that holds tensors.
     _memory: KeepMemory,
 }
 
 /// The prediction for one of the two prompts, and what its main layers added on the last computed step, if they ran.
 struct Branch {
-    caption: Caption,
+    caption: Arc<Caption>,
     residual: Option<Residual>,
 }
 
@@ -130,6 +134,7 @@ impl Pipeline {
             step,
             failed: false,
             latents: Latents { data: latents, channels, height, width },
+            repeats: Repeats::default(),
             _memory: memory,
         })
     }
@@ -172,6 +177,7 @@ impl Denoise {
         self.step = self.first_step + step;
         self.latents = latents;
         self.forget();
+        self.repeats.end();
         Ok(())
     }
 
@@ -187,18 +193,14 @@ impl Denoise {
             self.forget();
         }
         let t = self.schedule.t(self.step);
-        Ok(Next {
-            pass,
-            is_guided: self.guidance.as_ref().is_some_and(|guidance| f64::from(t) <= guidance.truncation),
-            time: self.transformer.time_condition(t)?,
-            latents: self.latents.to_tensor(&self.device)?,
-        })
+        Ok(Next { pass, time: self.transformer.time_condition(t)?, latents: self.latents.to_tensor(&self.device)? })
     }
 
-    /// The branches that the next step runs: the prompt's, then the negative one's.
-    fn branches(&self, next: &Next) -> impl Iterator<Item = &Branch> {
-        let negative = self.guidance.as_ref().filter(|_| next.is_guided).map(|guidance| &guidance.negative);
-        std::iter::once(&self.positive).chain(negative)
+    /// The branches that a step runs: the prompt's, then the negative one's.
+    fn branches(&self, step: usize) -> impl Iterator<Item = &Branch> {
+        let t = f64::from(self.schedule.t(step));
+        let guidance = self.guidance.as_ref().filter(|guidance| t <= guidance.truncation);
+        std::iter::once(&self.positive).chain(guidance.map(|guidance| &guidance.negative))
     }
 
     /// Takes the step, by what its branches gave.
@@ -250,14 +252,13 @@ impl Denoise {
 /// What a step needs that is made before its pass.
 struct Next {
     pass: Pass,
-    is_guided: bool,
     time: TimeCondition,
     latents: Tensor,
 }
 
 impl Branch {
     fn new(caption: Caption) -> Branch {
-        Branch { caption, residual: None }
+        Branch { caption: Arc::new(caption), residual: None }
     }
 
     /// A branch that has nothing to reuse is computed.
@@ -280,6 +281,17 @@ impl Branch {
 /// # Panics
 /// When the loops do not share a transformer: all but one must come from [`Pipeline::denoise_beside`] it.
 pub fn step_together(loops: &mut [&mut Denoise]) -> Vec<Option<Result<Step>>> {
+    match loops.iter().filter(|one| !one.is_over()).count() {
+        1 => loops.iter_mut().map(|one| if one.is_over() { None } else { one.step_alone() }).collect(),
+        _ => {
+            loops.iter_mut().for_each(|one| one.repeats.end());
+            take_steps(loops)
+        }
+    }
+}
+
+/// Takes the steps of [`step_together`] in one pass that is put together for them.
+fn take_steps(loops: &mut [&mut Denoise]) -> Vec<Option<Result<Step>>> {
     let Some(transformer) = loops.first().map(|first| first.transformer.clone()) else { return Vec::new() };
     let shared = loops.iter().all(|one| Arc::ptr_eq(&one.transformer, &transformer));
     assert!(shared, "loops that step together share a transformer");
@@ -287,8 +299,8 @@ pub fn step_together(loops: &mut [&mut Denoise]) -> Vec<Option<Result<Step>>> {
     let prepared: Vec<Option<Result<Next>>> = prepared.collect();
     let running = || loops.iter().zip(&prepared).filter_map(|(one, next)| Some((one, next.as_ref()?.as_ref().ok()?)));
     let lanes: Vec<Lane<'_>> =
-        running().flat_map(|(one, next)| one.branches(next).map(move |branch| branch.lane(next))).collect();
-    let counts: Vec<usize> = running().map(|(one, next)| one.branches(next).count()).collect();
+        running().flat_map(|(one, next)| one.branches(one.step).map(move |branch| branch.lane(next))).collect();
+    let counts: Vec<usize> = running().map(|(one, _)| one.branches(one.step).count()).collect();
     let mut outputs = transformer.forward(&lanes).into_iter();
     let mut outputs: Vec<Vec<_>> = counts.into_iter().map(|count| outputs.by_ref().take(count).collect()).collect();
     outputs.reverse();

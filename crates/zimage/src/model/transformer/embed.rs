@@ -12,7 +12,7 @@ const FREQUENCIES: usize = 128;
 /// Epsilon of the final layer norm.
 const FINAL_NORM_EPS: f32 = 1e-6;
 
-/// Time -> `(1, min(dim, 256))`.
+/// Time -> its features `(1, 256)` -> `(1, min(dim, 256))`.
 pub struct TimestepEmbedder {
     mlp_0: Linear,
     mlp_2: Linear,
@@ -26,16 +26,20 @@ impl TimestepEmbedder {
         Ok(TimestepEmbedder { mlp_0: mlp.linear_with_bias("0")?, mlp_2: mlp.linear_with_bias("2")?, t_scale })
     }
 
-    /// `t` runs from 0, pure noise, to 1, the picture. Cosines come first.
-    pub fn forward(&self, t: f32, device: &Device) -> Result<Tensor> {
+    /// The features of a time: `t` runs from 0, pure noise, to 1, the picture. Cosines come first.
+    pub fn features(&self, t: f32, device: &Device) -> Result<Tensor> {
         let t = t * self.t_scale;
         let angle = |i: usize| t * (-(10000f32.ln()) * i as f32 / FREQUENCIES as f32).exp();
         let cos = (0..FREQUENCIES).map(|i| angle(i).cos());
         let sin = (0..FREQUENCIES).map(|i| angle(i).sin());
-        let embedding = Tensor::from_vec(device, &[1, 2 * FREQUENCIES], cos.chain(sin).collect())?;
-        let mut hidden = ops::linear(&embedding, &self.mlp_0);
+        Ok(Tensor::from_vec(device, &[1, 2 * FREQUENCIES], cos.chain(sin).collect())?)
+    }
+
+    /// `features` comes from [`TimestepEmbedder::features`].
+    pub fn forward(&self, features: &Tensor) -> Tensor {
+        let mut hidden = ops::linear(features, &self.mlp_0);
         ops::silu(&mut hidden);
-        Ok(ops::linear(&hidden, &self.mlp_2))
+        ops::linear(&hidden, &self.mlp_2)
     }
 }
 

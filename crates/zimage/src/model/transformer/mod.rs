@@ -8,6 +8,7 @@
 mod block;
 mod embed;
 mod positions;
+mod recorded;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use embed::{CaptionEmbedder, FinalLayer, TimestepEmbedder};
 use positions::{Rope, caption_positions, image_positions, padding};
 use zimage_tensor::{Device, Linear, Tensor, ops};
 use zimage_weights::schema::TransformerConfig;
+
+pub use recorded::RecordedPass;
 
 const STAGE: &str = "transformer";
 
@@ -97,6 +100,12 @@ pub struct Output {
     pub velocity: Tensor,
     /// What the main layers added, if it was to be kept.
     pub residual: Option<Residual>,
+}
+
+/// What a lane gives, before anybody has looked whether it is finite.
+struct Passed {
+    output: Output,
+    watch: Watch,
 }
 
 /// A lane on its way.
@@ -186,6 +195,11 @@ impl Transformer {
         self.residency
     }
 
+    /// Whether all that a step runs stays where it is.
+    fn stays(&self) -> bool {
+        self.residency.prepared_blocks >= self.noise_refiner.len() + self.layers.len()
+    }
+
     /// After block `index` has run.
     fn done_with(&self, index: usize) {
         if self.residency.streamed && index >= self.residency.prepared_blocks {
@@ -221,11 +235,16 @@ impl Transformer {
 
     /// All modulations at time `t`, from 0 (noise) to 1 (picture). Independent of prompt and latents.
     pub fn time_condition(&self, t: f32) -> Result<TimeCondition> {
-        let mut temb = self.t_embedder.forward(t, &self.device)?;
+        Ok(self.condition(&self.t_embedder.features(t, &self.device)?))
+    }
+
+    /// All modulations at the time that has these features.
+    fn condition(&self, features: &Tensor) -> TimeCondition {
+        let mut temb = self.t_embedder.forward(features);
         let modulations = |blocks: &[ModulatedBlock]| blocks.iter().map(|b| b.modulation(&temb)).collect();
         let (noise_refiner, layers) = (modulations(&self.noise_refiner), modulations(&self.layers));
         ops::silu(&mut temb);
-        Ok(TimeCondition { noise_refiner, layers, final_scale: self.final_layer.scale(&temb) })
+        TimeCondition { noise_refiner, layers, final_scale: self.final_layer.scale(&temb) }
     }
 
     /// One pass for every lane: latents `(channels, height, width)` -> velocity towards the picture, of the same shape.
@@ -236,6 +255,12 @@ impl Transformer {
     /// # Errors
     /// For each lane, [`Error::NonFinite`] with the layer's name.
     pub fn forward(&self, lanes: &[Lane<'_>]) -> Vec<Result<Output>> {
+        let finish = |passed: Passed| passed.watch.finish(&self.device).map(|()| passed.output);
+        self.pass(lanes).into_iter().map(|passed| passed.and_then(finish)).collect()
+    }
+
+    /// [`Transformer::forward`] up to what the device tells later.
+    fn pass(&self, lanes: &[Lane<'_>]) -> Vec<Result<Passed>> {
         let mut streams: Vec<Stream<'_>> = lanes.iter().map(|lane| self.embed(lane)).collect();
         for (i, block) in self.noise_refiner.iter().enumerate() {
             for stream in &mut streams {
@@ -273,7 +298,7 @@ impl Transformer {
     }
 
     /// The tokens after the last layer -> what the pass gives.
-    fn output(&self, stream: Stream<'_>) -> Result<Output> {
+    fn output(&self, stream: Stream<'_>) -> Result<Passed> {
         let Stream { lane, x, mut watch, before } = stream;
         let x = ops::slice_rows(&x?, 0, tokens(lane.latents));
         let residual = before.map(|mut residual| {
@@ -283,8 +308,7 @@ impl Transformer {
         let [_, height, width] = lane.latents.shape()[..] else { panic!("latents of {:?}", lane.latents.shape()) };
         let x = self.final_layer.forward(&x, &lane.time.final_scale);
         watch.look(&x, || "all_final_layer.2-1".into())?;
-        watch.finish(&self.device)?;
-        Ok(Output { velocity: ops::unpatchify(&x, height, width), residual })
+        Ok(Passed { output: Output { velocity: ops::unpatchify(&x, height, width), residual }, watch })
     }
 
     /// The sizes that it was read with.

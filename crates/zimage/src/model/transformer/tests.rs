@@ -95,7 +95,8 @@ fn the_stages_of_the_transformer_agree_with_diffusers() {
         let case = Golden::open(&format!("transformer/{model}/caption33-10x14.safetensors"));
         let trace = Golden::open(&format!("transformer/{model}/trace.safetensors"));
         with_transformer(model, |transformer, device| {
-            let temb = transformer.t_embedder.forward(case.values("t")[0], device).expect("finite");
+            let features = transformer.t_embedder.features(case.values("t")[0], device).expect("features");
+            let temb = transformer.t_embedder.forward(&features);
             assert_close("t_embedder", &trace.values("t_embedder"), &temb.to_vec(), STAGE);
             let caption = transformer.caption(&case.tensor("caption", device), 10, 14).expect("finite");
             assert_close("context_refiner", &trace.values("context_refiner"), &caption.tokens.to_vec(), STAGE);

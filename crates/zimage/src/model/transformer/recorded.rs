@@ -1,0 +1,60 @@
+//! A pass through the transformer that a device records once and repeats for other steps of the same loop.
+//!
+//! From step to step only the latents and the time change. So a recording begins with these, the time as its features, and
+//! goes on to the velocities; all else is read where it lies: weights, the captions' tokens and rotary tables.
+
+use super::{Caption, Lane, Output, Passed, Transformer};
+use crate::Result;
+use std::sync::Arc;
+use zimage_tensor::{Recorded, Tensor};
+
+/// A recorded pass, and what it reads.
+pub struct RecordedPass {
+    // Dropped first.
+    recorded: Recorded<Vec<Passed>>,
+    transformer: Arc<Transformer>,
+    _captions: Vec<Arc<Caption>>,
+}
+
+impl RecordedPass {
+    /// Records a pass with a lane for each caption, all of the same latents, which are like these; the main layers run in
+    /// each. `None` where the device records nothing, or the weights come and go.
+    ///
+    /// The same pass must have been made once before, so that the weights are there.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensor`] when something cannot be recorded; passes can be made as before.
+    pub fn new(
+        transformer: &Arc<Transformer>,
+        captions: Vec<Arc<Caption>>,
+        latents: &Tensor,
+    ) -> Result<Option<RecordedPass>> {
+        if !transformer.stays() {
+            return Ok(None);
+        }
+        let features = transformer.t_embedder.features(0.0, &transformer.device)?;
+        let recorded = transformer.device.record(&[latents, &features], |inputs| {
+            let [latents, features] = inputs else { panic!("two inputs: this is a bug") };
+            let time = transformer.condition(features);
+            let lanes: Vec<Lane<'_>> = captions.iter().map(|caption| Lane::new(latents, caption, &time)).collect();
+            transformer.pass(&lanes).into_iter().collect::<Result<Vec<Passed>>>()
+        })?;
+        let transformer = transformer.clone();
+        Ok(recorded.map(|recorded| RecordedPass { recorded, transformer, _captions: captions }))
+    }
+
+    /// What [`Transformer::forward`] gives for these lanes with other latents at time `t`, to the bit.
+    ///
+    /// # Errors
+    /// For each lane, those of [`Transformer::forward`].
+    pub fn forward(&self, latents: &Tensor, t: f32) -> Result<Vec<Result<Output>>> {
+        let Transformer { device, t_embedder, .. } = &*self.transformer;
+        let passed = self.recorded.run(&[latents, &t_embedder.features(t, device)?]);
+        let output = |Passed { output, watch }: &Passed| {
+            watch.finish(device)?;
+            // The next run writes the velocity anew.
+            Ok(Output { velocity: output.velocity.on(device), residual: None })
+        };
+        Ok(passed.iter().map(output).collect())
+    }
+}
