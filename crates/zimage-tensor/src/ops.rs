@@ -409,10 +409,28 @@ pub struct Later {
 impl Finding {
     /// The answer, waited for.
     pub fn wait(&self) -> Option<usize> {
-        match self {
-            Finding::Known(index) => *index,
-            Finding::Later(Later { cuda, first }) => cuda.first_found(first),
+        Finding::wait_for_all([self])[0]
+    }
+
+    /// The answers of findings of one device, which is waited for once.
+    pub fn wait_for_all<'f>(findings: impl IntoIterator<Item = &'f Finding>) -> Vec<Option<usize>> {
+        let (mut answers, mut later) = (Vec::new(), Vec::new());
+        for (at, finding) in findings.into_iter().enumerate() {
+            match finding {
+                Finding::Known(index) => answers.push(*index),
+                Finding::Later(answer) => {
+                    answers.push(None);
+                    later.push((at, answer));
+                }
+            }
         }
+        if let Some((_, Later { cuda, .. })) = later.first() {
+            let firsts: Vec<&cuda::Buffer> = later.iter().map(|(_, answer)| &answer.first).collect();
+            for ((at, _), found) in later.iter().zip(cuda.first_found(&firsts)) {
+                answers[*at] = found;
+            }
+        }
+        answers
     }
 }
 

@@ -37,13 +37,13 @@ impl Watch {
     /// # Errors
     /// [`Error::NonFinite`] with the first layer that gave such a value, [`Error::Tensor`] when the device failed.
     pub fn finish(&self, device: &Device) -> Result<()> {
-        for (finding, layer) in &self.open {
-            if let Some(index) = finding.wait() {
-                // A device that failed leaves anything behind.
-                device.check()?;
-                return Err(Error::NonFinite { stage: self.stage, layer: layer.clone(), index });
-            }
+        let found = Finding::wait_for_all(self.open.iter().map(|(finding, _)| finding));
+        // A device that failed leaves anything behind.
+        device.check()?;
+        let first = found.into_iter().zip(&self.open).find_map(|(index, (_, layer))| Some((index?, layer)));
+        match first {
+            None => Ok(()),
+            Some((index, layer)) => Err(Error::NonFinite { stage: self.stage, layer: layer.clone(), index }),
         }
-        Ok(device.check()?)
     }
 }

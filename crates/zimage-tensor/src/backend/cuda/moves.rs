@@ -76,14 +76,18 @@ impl Cuda {
         first
     }
 
-    /// What was found; waits for it.
-    pub fn first_found(&self, first: &Buffer) -> Option<usize> {
-        let mut found = u32::MAX.to_le_bytes();
-        self.port.attempt(|driver| driver.download(first.address(), &mut found));
-        match u32::from_le_bytes(found) {
-            u32::MAX => None,
-            place => Some(place as usize),
+    /// What each of these found. They are brought together first, so that the device is waited for once.
+    pub fn first_found(&self, firsts: &[&Buffer]) -> Vec<Option<usize>> {
+        let together = self.take(Element::I32, firsts.len());
+        let word = Element::I32.bytes();
+        for (at, first) in firsts.iter().enumerate() {
+            self.copy(together.address().offset(at * word), first.address(), word);
         }
+        let mut found = vec![u8::MAX; firsts.len() * word];
+        self.port.attempt(|driver| driver.download(together.address(), &mut found));
+        let (words, _) = found.as_chunks();
+        let places = words.iter().map(|word| u32::from_le_bytes(*word));
+        places.map(|place| (place != u32::MAX).then_some(place as usize)).collect()
     }
 }
 
