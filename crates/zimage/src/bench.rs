@@ -3,11 +3,12 @@
 //! Each stage is a call, so that a caller can tell what is running. Rates are operations over CPU time, and so per core.
 
 use crate::model::text_encoder::TextEncoder;
-use crate::model::transformer::{Lane, Transformer};
+use crate::model::transformer::{Caption, Lane, RecordedPass, Transformer};
 use crate::model::vae::{Cut, VaeDecoder};
 use crate::model::{Pages, Parameters, Residency, Source};
 use crate::pipeline::rng::TorchGenerator;
 use crate::{Compute, Device, Pipeline, Result};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zimage_tensor::meter::{Kind, Work, process_time};
 use zimage_tensor::{Activations, Tensor, ops};
@@ -33,7 +34,8 @@ pub struct Bench {
 /// What a stage took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stage {
-    /// `text_encoder`, `step`, `step.linear`, `step.attention`, `step.other`, `vae_decode`.
+    /// `text_encoder`, `step`, `step.linear`, `step.attention`, `step.other`, `vae_decode`; and `step.repeated`, a step
+    /// like the ones before it, where a device records these.
     pub name: &'static str,
     /// Time, and operations.
     pub work: Work,
@@ -52,7 +54,7 @@ pub struct DevicePeak {
 
 /// A transformer that is ready to run steps.
 pub struct Steps {
-    transformer: Transformer,
+    transformer: Arc<Transformer>,
     features: Tensor,
     latents: Tensor,
     /// How long it took to get ready: to lay out weights that lie in memory.
@@ -117,7 +119,7 @@ impl Bench {
         let blocks = config.n_refiner_layers + config.n_layers;
         let residency =
             Residency { prepared_blocks: blocks, prepared_once: self.device.has_own_memory(), streamed: false };
-        let transformer = Transformer::load(config, &parameters, residency)?;
+        let transformer = Arc::new(Transformer::load(config, &parameters, residency)?);
         let load = started.elapsed();
         let mut noise = TorchGenerator::new(0);
         let mut random = |shape: &[usize]| Tensor::from_vec(&self.device, shape, noise.randn(shape.iter().product()));
@@ -132,7 +134,7 @@ impl Bench {
     /// Those of the model.
     pub fn run(&self, steps: &Steps, count: usize) -> Result<Vec<Stage>> {
         let [_, height, width] = steps.latents.shape()[..] else { panic!("latents: this is a bug") };
-        let caption = steps.transformer.caption(&steps.features, height, width)?;
+        let caption = Arc::new(steps.transformer.caption(&steps.features, height, width)?);
         let _memory = self.device.keep_memory();
         if self.device.has_own_memory() {
             // The first step brings the weights there.
@@ -152,19 +154,31 @@ impl Bench {
             cpu: rest(whole.cpu, |work| work.cpu),
             flop: convolution.flop,
         };
-        let one = |work: Work| Work {
-            wall: work.wall / count as u32,
-            cpu: work.cpu / count as u32,
-            flop: work.flop / count as f64,
-        };
+        let one = |work| one_of(work, count);
         let floats = self.device.unquantized(self.device.compute());
         let float = |name, work| Stage { name, work: one(work), compute: floats };
-        Ok(vec![
+        let repeated = self.repeated(steps, caption, count)?;
+        // The device counts nothing of what it repeats.
+        let repeated = repeated.map(|work| self.stage("step.repeated", one(Work { flop: whole.flop, ..work })));
+        let stages = [
             self.stage("step", one(whole)),
             self.stage("step.linear", one(linear)),
             float("step.attention", attention),
             float("step.other", other),
-        ])
+        ];
+        Ok(stages.into_iter().chain(repeated).collect())
+    }
+
+    /// What steps take that are repeated as they were recorded, if they can be.
+    fn repeated(&self, steps: &Steps, caption: Arc<Caption>, count: usize) -> Result<Option<Work>> {
+        let Some(pass) = RecordedPass::new(&steps.transformer, vec![caption], &steps.latents) else { return Ok(None) };
+        let step = |step: usize| -> Result<()> {
+            let outputs = pass.forward(&steps.latents, step as f32 / count as f32)?;
+            outputs.into_iter().try_for_each(|output| output.map(drop))
+        };
+        step(0)?;
+        let (work, _) = self.measured(|| (0..count).try_for_each(step))?;
+        Ok(Some(work))
     }
 
     /// The VAE's decoder, with a picture of `width x height` pixels as a whole.
@@ -248,6 +262,11 @@ impl Bench {
         parts.iter_mut().zip(before).for_each(|(part, before)| *part = *part - before);
         Ok((Work { wall, cpu, flop: parts.iter().map(|part| part.flop).sum() }, parts))
     }
+}
+
+/// One of `count` times as much.
+fn one_of(work: Work, count: usize) -> Work {
+    Work { wall: work.wall / count as u32, cpu: work.cpu / count as u32, flop: work.flop / count as f64 }
 }
 
 impl Source for RandomWeights {

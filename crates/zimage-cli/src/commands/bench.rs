@@ -133,7 +133,9 @@ impl StageReport {
             (None, Compute::Int8) => (peak.int8_gops, "int8"),
             (None, _) => (peak.f32_gflops, "f32"),
         };
-        let speed = stage.work.flop / stage.work.cpu.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9;
+        // On a GPU the CPU only waits, in which it may be busy or not.
+        let time = if device.is_some() { stage.work.wall } else { stage.work.cpu };
+        let speed = stage.work.flop / time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9;
         StageReport {
             name: stage.name,
             wall_ms: millis(stage.work.wall),

@@ -102,6 +102,7 @@ fn all_commands_compute_on_a_gpu() {
         let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
         assert_eq!((&report["compute"], &report["stages"][1]["of"]), (&compute.into(), &compute.into()));
         assert!(report["device_peak"]["gflops"].as_f64() > Some(0.0), "{report}");
+        assert_eq!(report["stages"][5]["name"], "step.repeated", "a GPU records steps: {report}");
     }
 }
 

@@ -18,29 +18,20 @@ pub struct RecordedPass {
 
 impl RecordedPass {
     /// Records a pass with a lane for each caption, all of the same latents, which are like these; the main layers run in
-    /// each. `None` where the device records nothing, or the weights come and go.
+    /// each. `None` where the device records nothing, or the weights come and go; and, with a warning, where it could not
+    /// record them: passes can be made as before.
     ///
     /// The same pass must have been made once before, so that the weights are there.
-    ///
-    /// # Errors
-    /// [`crate::Error::Tensor`] when something cannot be recorded; passes can be made as before.
-    pub fn new(
-        transformer: &Arc<Transformer>,
-        captions: Vec<Arc<Caption>>,
-        latents: &Tensor,
-    ) -> Result<Option<RecordedPass>> {
+    pub fn new(transformer: &Arc<Transformer>, captions: Vec<Arc<Caption>>, latents: &Tensor) -> Option<RecordedPass> {
         if !transformer.stays() {
-            return Ok(None);
+            return None;
         }
-        let features = transformer.t_embedder.features(0.0, &transformer.device)?;
-        let recorded = transformer.device.record(&[latents, &features], |inputs| {
-            let [latents, features] = inputs else { panic!("two inputs: this is a bug") };
-            let time = transformer.condition(features);
-            let lanes: Vec<Lane<'_>> = captions.iter().map(|caption| Lane::new(latents, caption, &time)).collect();
-            transformer.pass(&lanes).into_iter().collect::<Result<Vec<Passed>>>()
-        })?;
+        let recorded = transformer.record(&captions, latents);
+        if let Err(error) = &recorded {
+            tracing::warn!("the steps are taken without a recording: {error}");
+        }
         let transformer = transformer.clone();
-        Ok(recorded.map(|recorded| RecordedPass { recorded, transformer, _captions: captions }))
+        Some(RecordedPass { recorded: recorded.ok().flatten()?, transformer, _captions: captions })
     }
 
     /// What [`Transformer::forward`] gives for these lanes with other latents at time `t`, to the bit.
@@ -56,5 +47,17 @@ impl RecordedPass {
             Ok(Output { velocity: output.velocity.on(device), residual: None })
         };
         Ok(passed.iter().map(output).collect())
+    }
+}
+
+impl Transformer {
+    fn record(&self, captions: &[Arc<Caption>], latents: &Tensor) -> Result<Option<Recorded<Vec<Passed>>>> {
+        let features = self.t_embedder.features(0.0, &self.device)?;
+        self.device.record(&[latents, &features], |inputs| {
+            let [latents, features] = inputs else { panic!("two inputs: this is a bug") };
+            let time = self.condition(features);
+            let lanes: Vec<Lane<'_>> = captions.iter().map(|caption| Lane::new(latents, caption, &time)).collect();
+            self.pass(&lanes).into_iter().collect()
+        })
     }
 }

@@ -12,6 +12,7 @@ use super::{Denoise, Step, take_steps};
 use crate::Result;
 use crate::model::transformer::{Output, RecordedPass};
 use crate::pipeline::cache::Pass;
+use zimage_tensor::Tensor;
 
 /// Steps that must be left for a recording to be made: it costs more than to put one step together.
 const WORTH_RECORDING: usize = 3;
@@ -56,7 +57,7 @@ impl Denoise {
         }
         let alike = (self.step..self.schedule.steps()).take_while(|step| self.full_lanes(*step) == lanes);
         if self.repeats.recorded.is_none() && !self.repeats.refused && alike.count() >= WORTH_RECORDING {
-            self.record()?;
+            self.record(&self.latents.to_tensor(&self.device)?);
         }
         let Some(recorded) = &self.repeats.recorded else { return Ok(None) };
         recorded.forward(&self.latents.to_tensor(&self.device)?, self.schedule.t(self.step)).map(Some)
@@ -68,16 +69,11 @@ impl Denoise {
         (pass == Pass::Full).then(|| self.branches(step).count())
     }
 
-    /// Records the next step, if the device does; where that fails, the steps are taken as before.
-    fn record(&mut self) -> Result<()> {
+    /// Records the next step, if the device does; where it does not, the steps are taken as before.
+    fn record(&mut self, latents: &Tensor) {
         let captions = self.branches(self.step).map(|branch| branch.caption.clone()).collect();
-        let recorded = RecordedPass::new(&self.transformer, captions, &self.latents.to_tensor(&self.device)?);
-        if let Err(error) = &recorded {
-            tracing::warn!("the steps are taken without a recording: {error}");
-        }
-        self.repeats.recorded = recorded.ok().flatten();
+        self.repeats.recorded = RecordedPass::new(&self.transformer, captions, latents);
         self.repeats.refused = self.repeats.recorded.is_none();
-        Ok(())
     }
 }
 

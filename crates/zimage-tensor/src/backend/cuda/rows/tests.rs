@@ -145,16 +145,18 @@ fn an_operand_in_another_element_is_cast() {
 }
 
 #[test]
-fn an_infinite_value_is_found_in_bf16_too() {
+fn infinite_values_are_found_in_bf16_too() {
     for compute in [Compute::Exact, Compute::Bf16] {
         let device = emulated(compute);
-        for (len, at) in [(1, 0), (9, 8), (5000, 3001)] {
+        let Device::Cuda(cuda) = &device else { panic!("an emulated device") };
+        let find = |(len, at): (usize, Option<usize>)| {
             let mut values = vec![1.0; len];
-            values[at] = f32::INFINITY;
+            at.into_iter().for_each(|at| values[at] = f32::INFINITY);
             let x = Tensor::from_vec(&device, &[1, len], values).expect("as many values as the shape takes");
-            let Device::Cuda(cuda) = &device else { panic!("an emulated device") };
             let Storage::Cuda(buffer) = &x.storage else { panic!("a tensor on it") };
-            assert_eq!(cuda.first_found(&cuda.find_non_finite(&cuda.cast(buffer, cuda.element()))), Some(at));
-        }
+            cuda.find_non_finite(&cuda.cast(buffer, cuda.element()))
+        };
+        let found = [(1, Some(0)), (9, Some(8)), (7, None), (5000, Some(3001))].map(find);
+        assert_eq!(cuda.first_found(&found.each_ref()), [Some(0), Some(8), None, Some(3001)]);
     }
 }
