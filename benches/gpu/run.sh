@@ -5,8 +5,9 @@
 #
 # Each part runs under a time limit of its own, and what it prints is in OUT/PART.log with its exit code in OUT/PART.rc
 # (124: it ran out of time). A part that fails does not stop the others. PARTs choose some; without any all are run but
-# `pictures`, which needs 20 GB of disk. SECONDS_LEFT ends the whole early: a part gets what is left of it, and none
-# begins with less than 10 s. TINY=1 shrinks all sizes, for trying it on the emulated GPU.
+# `parity`, a step of the whole model against diffusers on the same GPU, and `pictures`, whole runs from files: they need
+# 20 GB of disk each. SECONDS_LEFT ends the whole early: a part gets what is left of it, and none begins with less than
+# 10 s. TINY=1 shrinks all sizes, for trying it on the emulated GPU.
 set -uo pipefail
 usage="usage: benches/gpu/run.sh FOLDER OUT [PART...]"
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -17,7 +18,7 @@ trap 'rm -rf "$folder"' EXIT
 tar -xzf "$archive" -C "$folder" || exit
 out=$(cd "$2" && pwd)
 shift 2
-known=" about device-tests conformance pipeline-tests bench-bf16 bench-fp8 bench-int8 kernels compare pictures "
+known=" about device-tests conformance pipeline-tests bench-bf16 bench-fp8 bench-int8 kernels compare parity pictures "
 for name in "$@"; do
     [[ "$known" == *" $name "* ]] || { echo "there is no part $name; there are:$known" >&2; exit 2; }
 done
@@ -33,7 +34,7 @@ part() {
     local name=$1 limit=$2 left=$((deadline - SECONDS)) started=$SECONDS
     shift 2
     if [ "$wanted" = "  " ]; then
-        [ "$name" != pictures ] || return 0
+        [[ " parity pictures " != *" $name "* ]] || return 0
     else
         [[ "$wanted" == *" $name "* ]] || return 0
     fi
@@ -68,6 +69,12 @@ with_json() {
     set -o pipefail
     "$@" --json | tee "$file"
 }
+parity() {
+    local whole=()
+    [ -n "$tiny" ] || whole=(--layers 30 --refiner-layers 2 --text-layers 36 --width 1024 --height 1024 --steps 1)
+    python3 "$here/python/check_full_width.py" --binary "$folder/zimage" --device cuda --compute bf16 \
+        --tolerance 0.1 "${whole[@]}"
+}
 pictures() {
     local model
     model=$(mktemp -d "${TMPDIR:-/tmp}/zimage-model-XXXXXX")
@@ -82,7 +89,7 @@ compare() {
     python3 "$here/python/bench/compare_gpu.py" --binary "$folder/zimage" --size "$size" --steps "$steps" $tiny \
         ${DEVICE:+--device "$DEVICE"} --json "$out/$name.json" "$@"
 }
-export -f about with_json pictures compare
+export -f about with_json parity pictures compare
 export here folder out tiny shape size steps
 # Whatever is not on the machine is missing, and nobody waits for a network.
 export HF_HUB_OFFLINE=1
@@ -104,6 +111,7 @@ for compute in bf16 fp8 int8; do
 done
 part kernels 300 "$folder/bench-cuda" $tiny --json "$out/kernels.json"
 part compare 560 bash -c 'compare compare --limit 150 --prepare-seconds 300'
+part parity 540 bash -c parity
 part pictures 540 bash -c pictures
 
 {
