@@ -26,6 +26,22 @@ fn a_new_database_has_the_latest_schema_and_stays_as_it_is() {
 }
 
 #[test]
+fn processes_that_open_a_new_database_at_once_all_succeed() {
+    for _ in 0..30 {
+        let (_home, path) = home();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    Database::open(&path).expect("it opens, however many do so");
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn every_connection_has_its_settings() {
     let (_home, path) = home();
     let database = Database::open(&path).expect("it opens");

@@ -58,7 +58,9 @@ fn events_of_jobs_that_ended_long_ago_are_forgotten_but_numbers_go_on() {
 
 /// Claims and ends jobs until all are done.
 fn work(queue: &SqliteQueue, worker: &str, all: usize, claimed: &Mutex<HashMap<JobId, Vec<String>>>) {
+    let begin = Instant::now();
     while claimed.lock().unwrap().len() < all {
+        assert!(begin.elapsed() < Duration::from_secs(60), "jobs that were to come stay away");
         let Some(lease) = queue.claim(worker, &Wanted::default()).unwrap() else {
             std::thread::sleep(Duration::from_millis(1));
             continue;
