@@ -46,15 +46,15 @@ impl Device {
 
 impl<T> Recorded<T> {
     /// Does the work with other values, of the shapes that it was recorded for. What goes wrong is told by
-    /// [`Device::check`], as with all operations.
-    pub fn run(&self, inputs: &[&Tensor]) -> &T {
+    /// [`Device::check`], as with all operations. `None` when the device needed the memory for something else since, as
+    /// it does by [`Device::between_loops`] and [`Device::release_memory`]: then there is no recording any longer.
+    pub fn run(&self, inputs: &[&Tensor]) -> Option<&T> {
         let shapes = |inputs: &[&Tensor]| inputs.iter().map(|input| input.shape.clone()).collect::<Vec<_>>();
         assert_eq!(shapes(inputs), shapes(&self.inputs.iter().collect::<Vec<_>>()), "inputs of recorded work");
         let cuda = self.work.device();
         for (own, input) in self.inputs.iter().zip(inputs) {
             cuda.copy_values(cuda.host(own), cuda.host(input));
         }
-        self.work.replay();
-        &self.given
+        self.work.replay().then_some(&self.given)
     }
 }

@@ -128,12 +128,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Memory that is not the pool's, since it stays. If the device has none left, the pool gives its free memory back
-    /// first; what then fails is kept by the port.
-    pub fn beside(pool: &Pool<Memory>, port: &Arc<Port>, bytes: usize) -> Memory {
+    /// Memory that is not the pool's, since it stays. If the device has none left, `give_back` gives back what is free;
+    /// what then fails is kept by the port.
+    pub fn beside(port: &Arc<Port>, bytes: usize, give_back: impl FnOnce()) -> Memory {
         let first = port.failure().is_none().then(|| port.driver().allocate(bytes).ok()).flatten();
         let address = first.or_else(|| {
-            pool.release();
+            give_back();
             port.attempt(|driver| driver.allocate(bytes))
         });
         Memory::at(address, bytes.div_ceil(4), port)

@@ -54,6 +54,7 @@ use crate::tensor::Storage;
 use crate::{Compute, Error, MemoryUse, Result, Tensor, Weight};
 use driver::{Args, Driver, Element, Launch};
 use memory::Port;
+use recorded::Recordings;
 use std::sync::Arc;
 use stream::Stream;
 
@@ -72,6 +73,7 @@ pub struct Cuda {
     pool: Pool<Memory>,
     stream: Arc<Stream>,
     hopper: Arc<Hopper>,
+    recordings: Arc<Recordings>,
     compute: Compute,
 }
 
@@ -101,7 +103,7 @@ impl Cuda {
         let port = Arc::new(Port::new(driver));
         let pool = Pool::new(port.clone());
         let (stream, hopper) = (Arc::default(), Arc::default());
-        let cuda = Cuda { pool, port, stream, hopper, compute: Compute::Exact };
+        let cuda = Cuda { pool, port, stream, hopper, recordings: Arc::default(), compute: Compute::Exact };
         let compute = cuda.natural_compute();
         cuda.with_compute(compute)
     }
@@ -189,11 +191,13 @@ impl Cuda {
 
     /// Does as outside of loops while the result lives.
     pub fn between_loops(&self) -> Between<Memory> {
+        self.give_recordings_up();
         self.pool.between_loops()
     }
 
     /// Gives what is free back to the device.
     pub fn release_memory(&self) {
+        self.give_recordings_up();
         self.pool.release();
         self.stream.release(&self.port);
     }

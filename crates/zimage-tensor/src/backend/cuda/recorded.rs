@@ -10,17 +10,18 @@
 //! afterwards what is free of it is kept until the recording is dropped; tensors that are still there stay what the
 //!            recording writes to, and whatever else is done with them goes to the device as usual
 //! ```
-//! Memory of a recording counts as that of weights does: in what the device holds, and not in what the pool has.
+//! Memory of a recording counts as that of weights does: in what the device holds, and not in what the pool has. When
+//! free memory is to go back to the device, it goes too, and the recording with it: whoever repeats it is told.
 
 #[cfg(all(test, feature = "cuda-emulator"))]
 mod tests;
 
 use super::Cuda;
 use super::driver::Recording;
-use super::memory::{Buffer, Memory};
+use super::memory::{Buffer, Memory, Port};
 use super::recorder::Recorder;
 use crate::Result;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The device while work is recorded.
 #[derive(Debug)]
@@ -31,15 +32,47 @@ pub struct Tape {
     recorder: Arc<Recorder>,
 }
 
-/// What was recorded, and the memory that it uses for itself.
+/// What was recorded.
 #[derive(Debug)]
 pub struct Recorded {
     device: Cuda,
-    recording: Recording,
-    _memory: Vec<Memory>,
+    kept: Arc<Kept>,
+}
+
+/// A recording with the memory that it uses for itself, until that is needed elsewhere.
+#[derive(Debug)]
+struct Kept(Mutex<Option<(Recording, Vec<Memory>)>>);
+
+/// The recordings of a device.
+#[derive(Debug, Default)]
+pub struct Recordings(Mutex<Vec<Weak<Kept>>>);
+
+impl Kept {
+    fn lock(&self) -> MutexGuard<'_, Option<(Recording, Vec<Memory>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_up(&self, port: &Port) {
+        if let Some((recording, memory)) = self.lock().take() {
+            port.driver().forget_recording(recording);
+            drop(memory);
+        }
+    }
+}
+
+impl Recordings {
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Kept>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Cuda {
+    /// Gives the memory of all recordings back to the device.
+    pub(super) fn give_recordings_up(&self) {
+        let recordings = std::mem::take(&mut *self.recordings.lock());
+        recordings.iter().filter_map(Weak::upgrade).for_each(|kept| kept.give_up(&self.port));
+    }
+
     /// Begins to record.
     pub fn tape(&self) -> Tape {
         let (port, recorder) = self.port.recording();
@@ -78,7 +111,9 @@ impl Tape {
         let outcome = recording.check().and_then(|()| device.port.driver().record(&recorder.take_work()));
         recording.port.end_recording();
         let memory = recording.pool.take_free();
-        Ok(Recorded { recording: outcome?, device, _memory: memory })
+        let kept = Arc::new(Kept(Mutex::new(Some((outcome?, memory)))));
+        device.recordings.lock().push(Arc::downgrade(&kept));
+        Ok(Recorded { device, kept })
     }
 }
 
@@ -88,14 +123,17 @@ impl Recorded {
         &self.device
     }
 
-    /// Does all of it once more.
-    pub fn replay(&self) {
-        self.device.port.attempt(|driver| driver.replay(self.recording));
+    /// Does all of it once more, unless it had to be given up.
+    pub fn replay(&self) -> bool {
+        let kept = self.kept.lock();
+        let Some((recording, _)) = &*kept else { return false };
+        self.device.port.attempt(|driver| driver.replay(*recording));
+        true
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        self.device.port.driver().forget_recording(self.recording);
+        self.kept.give_up(&self.device.port);
     }
 }

@@ -34,19 +34,21 @@ impl RecordedPass {
         Some(RecordedPass { recorded: recorded.ok().flatten()?, transformer, _captions: captions })
     }
 
-    /// What [`Transformer::forward`] gives for these lanes with other latents at time `t`, to the bit.
+    /// What [`Transformer::forward`] gives for these lanes with other latents at time `t`, to the bit; `None` when the
+    /// device has given the recording up for its memory.
     ///
     /// # Errors
     /// For each lane, those of [`Transformer::forward`].
-    pub fn forward(&self, latents: &Tensor, t: f32) -> Result<Vec<Result<Output>>> {
+    pub fn forward(&self, latents: &Tensor, t: f32) -> Result<Option<Vec<Result<Output>>>> {
         let Transformer { device, t_embedder, .. } = &*self.transformer;
-        let passed = self.recorded.run(&[latents, &t_embedder.features(t, device)?]);
+        let features = t_embedder.features(t, device)?;
+        let Some(passed) = self.recorded.run(&[latents, &features]) else { return Ok(None) };
         let output = |Passed { output, watch }: &Passed| {
             watch.finish(device)?;
             // The next run writes the velocity anew.
             Ok(Output { velocity: output.velocity.on(device), residual: None })
         };
-        Ok(passed.iter().map(output).collect())
+        Ok(Some(passed.iter().map(output).collect()))
     }
 }
 

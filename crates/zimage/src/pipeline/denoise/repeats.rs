@@ -6,7 +6,8 @@
 //! second            recorded, if enough of them are left, and repeated at once
 //! others            repeated
 //! ```
-//! The recording has the memory that a step takes, so it is dropped before a step that is not repeated.
+//! The recording has the memory that a step takes, so it is dropped before a step that is not repeated. Where a picture is
+//! decoded between two steps, or a model is loaded, the device gives it up: then the next step is taken as the first was.
 
 use super::{Denoise, Step, take_steps};
 use crate::Result;
@@ -60,7 +61,11 @@ impl Denoise {
             self.record(&self.latents.to_tensor(&self.device)?);
         }
         let Some(recorded) = &self.repeats.recorded else { return Ok(None) };
-        recorded.forward(&self.latents.to_tensor(&self.device)?, self.schedule.t(self.step)).map(Some)
+        let outputs = recorded.forward(&self.latents.to_tensor(&self.device)?, self.schedule.t(self.step))?;
+        if outputs.is_none() {
+            self.repeats.recorded = None;
+        }
+        Ok(outputs)
     }
 
     /// The lanes of a step, if it may be repeated.

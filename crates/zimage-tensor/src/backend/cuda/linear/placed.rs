@@ -78,9 +78,13 @@ impl Cuda {
         }
     }
 
-    /// Memory beside the pool, whose free memory is given back to the device if that is what it takes.
+    /// Memory beside the pool, whose free memory is given back to the device if that is what it takes, and with it that
+    /// of recordings.
     pub(in crate::backend::cuda) fn memory_to_stay(&self, bytes: usize) -> Memory {
-        Memory::beside(&self.pool, &self.port, bytes)
+        Memory::beside(&self.port, bytes, || {
+            self.give_recordings_up();
+            self.pool.release();
+        })
     }
 
     /// Copies the bytes of a matrix, straight from where the file is mapped.

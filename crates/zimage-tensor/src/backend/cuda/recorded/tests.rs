@@ -51,7 +51,7 @@ fn recorded_work_gives_the_bits_that_it_gives_when_it_is_done() {
         let recorded = record(&x, &scale, &layers);
         for at in [2, 0, 1, 1, 2] {
             let (x, scale) = inputs(&device, 10 * at as u64);
-            let (y, finding) = recorded.run(&[&x, &scale]);
+            let (y, finding) = recorded.run(&[&x, &scale]).expect("it is there");
             assert_eq!((bits(y), finding.wait()), (expected[at].clone(), None), "{compute:?}, inputs {at}");
             assert_eq!(bits(&y.on(&device)), expected[at], "{compute:?}, copied");
         }
@@ -68,7 +68,7 @@ fn a_value_that_is_no_number_is_found_in_the_run_that_has_it() {
     let recorded = record(&x, &scale, &layers);
     let broken = Tensor::from_vec(&device, &[5, 64], vec![f32::NAN; 5 * 64]).expect("as many values");
     for (x, found) in [(&x, None), (&broken, Some(0)), (&x, None)] {
-        assert_eq!(recorded.run(&[x, &scale]).1.wait(), found);
+        assert_eq!(recorded.run(&[x, &scale]).expect("it is there").1.wait(), found);
     }
 }
 
@@ -85,19 +85,20 @@ fn a_recording_has_the_memory_of_the_work_before_it_until_it_is_dropped() {
     assert!(device.held_bytes() <= held + small, "{} of {held} and two inputs", device.held_bytes());
     let memory = device.memory();
     assert_eq!(memory.live_bytes, memory.held_bytes, "all that was free is the recording's");
-    recorded.run(&[&x, &scale]);
-    device.release_memory();
+    recorded.run(&[&x, &scale]).expect("it is there");
     // Whatever is done beside it, in memory that would have fitted.
     let others: Vec<Tensor> = (1..4).map(|seed| work(&inputs(&device, seed).0, &scale, &layers).0).collect();
     let before: Vec<_> = others.iter().map(bits).collect();
-    assert_eq!(bits(&recorded.run(&[&x, &scale]).0), expected);
+    assert_eq!(bits(&recorded.run(&[&x, &scale]).expect("it is there").0), expected);
     assert_eq!(others.iter().map(bits).collect::<Vec<_>>(), before);
     drop(others);
-    device.release_memory();
     let beside = device.held_bytes();
     drop(recorded);
     assert!(device.held_bytes() + 4096 < beside, "{} of {beside}", device.held_bytes());
-    drop((x, scale, layers));
+    let recorded = record(&x, &scale, &layers);
+    device.release_memory();
+    assert!(recorded.run(&[&x, &scale]).is_none(), "its memory went back before");
+    drop((recorded, x, scale, layers));
     device.release_memory();
     assert_eq!(device.held_bytes(), 0);
 }
@@ -132,7 +133,8 @@ fn what_cannot_be_recorded_is_said_and_leaves_the_device_as_it_was() {
     let error = device.record(&[&x], |_| Err::<(), Error>(own())).expect_err("that of the work");
     assert_eq!(error.to_string(), own().to_string());
     let expected = bits(&work(&x, &scale, &layers).0);
-    assert_eq!(bits(&record(&x, &scale, &layers).run(&[&x, &scale]).0), expected);
+    let recorded = record(&x, &scale, &layers);
+    assert_eq!(bits(&recorded.run(&[&x, &scale]).expect("it is there").0), expected);
 }
 
 #[test]

@@ -146,6 +146,19 @@ fn a_recording_takes_no_more_memory_than_the_steps_before_it_and_gives_it_back()
 }
 
 #[test]
+fn a_recording_is_given_up_when_something_else_is_done_between_steps() {
+    let pipeline = pipeline(Compute::Bf16);
+    let expected = run(&mut without_recording(start(&pipeline, &plain(9), None))).0;
+    let mut denoise = start(&pipeline, &plain(9), None);
+    denoise.by_ref().take(3).for_each(|step| drop(step.expect("finite")));
+    let recorded = denoise.device.held_bytes();
+    drop(denoise.device.between_loops());
+    assert!(denoise.device.held_bytes() < recorded, "its memory went back");
+    assert_eq!(run(&mut denoise).1, ".rrrrr", "a step is taken anew, and the next ones are recorded");
+    assert_eq!(Some(&bits(&denoise)), expected.last());
+}
+
+#[test]
 fn weights_that_come_and_go_are_not_recorded() {
     let pipeline = pipeline(Compute::Bf16);
     let request = plain(4);
