@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The order of a first session on a machine with a GPU, with what pack.sh made; needs no cargo and no network:
+# What is first run on a machine with a GPU, in this order, with what pack.sh made; needs no cargo and no network:
 #
 #     benches/gpu/run.sh build/gpu OUT [PART...]
 #
