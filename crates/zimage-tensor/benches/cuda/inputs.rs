@@ -1,25 +1,19 @@
-//! Tensors and weights to compute with. A block of random values is repeated, which a device cannot tell.
+//! Tensors and weights to compute with. A block of scattered values is repeated, which a device cannot tell.
 
 use crate::Result;
 use zimage_kernels::blocks::ScaledEncoder;
 use zimage_tensor::ops::{self, GroupNorm};
 use zimage_tensor::{Device, Format, Layout, Linear, Stored, Tensor, Weight};
 
-/// Random values before they repeat; odd, so that rows differ.
+/// Values before they repeat; odd, so that rows differ.
 const BLOCK: usize = (1 << 20) - 1;
 /// Rows of a weight before they repeat.
 const ROWS: usize = 61;
 
-/// Values between -1/2 and 1/2.
+/// Values scattered between -1/2 and 1/2.
 fn values(len: usize) -> Vec<f32> {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    let block: Vec<f32> = (0..len.min(BLOCK)).map(|_| next()).collect();
+    let bits = |i: usize| (i as u32).wrapping_mul(0x9e37_79b1) >> 8;
+    let block: Vec<f32> = (0..len.min(BLOCK)).map(|i| bits(i) as f32 / (1u32 << 24) as f32 - 0.5).collect();
     repeated(&block, len)
 }
 

@@ -1,10 +1,10 @@
 //! Speed of CUDA's operations at the shapes of Z-Image-Turbo and 1024x1024, beside the floor of each on the same GPU.
 //!
 //! `cargo bench -p zimage-tensor --bench cuda [-- [--tiny] [--list] [--json FILE] NAME...]` prints one line per operation;
-//! NAMEs keep the lines that contain one of them, `fp8` those that
-//! compute so. A floor is the larger of the bytes that must be moved over the rate of
-//! memory and the operations over the rate of products, both measured before on the same device, so that a share of
-//! 100 % is what nothing can beat that computes the same. A convolution counts as if it were done directly.
+//! NAMEs keep the lines that contain one of them, `fp8` those that compute so. A floor is the larger of the bytes that
+//! must be moved over the rate of memory and the operations over the rate of products, both measured before on the same
+//! device, so that a share of 100 % is what nothing can beat that computes the same. A convolution counts as if it were
+//! done directly.
 //!
 //! `--tiny` has a few tokens and pixels: with it the bench can be tried where there is no GPU, in a build with
 //! `--features cuda-emulator` and with `ZIMAGE_CUDA_EMULATOR=8000000000`. Those times say nothing.
